@@ -1,0 +1,8 @@
+"""`python -m graftrec VERB ...` is `graftrec VERB ...`."""
+
+import sys
+
+from graftrec.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From the vector of task losses to one scalar; one file each."""

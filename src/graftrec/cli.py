@@ -1,0 +1,150 @@
+"""``graftrec VERB key=value``: help at once; else check the settings ourselves, then let Hydra compose and run."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+import textwrap
+from collections.abc import Callable
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from graftrec import __version__
+from graftrec.errors import INTERRUPTED, TERMINATED
+
+
+class Verb(NamedTuple):
+    """What a verb does, and examples of it; ``config`` is its primary file in conf, ``runs`` its module."""
+
+    does: str
+    config: str
+    runs: str
+    examples: str
+
+
+_TRAIN = """graftrec train
+graftrec train trunk=mmoe seed=1
+graftrec train 'task@source=[...]' 'task@target=[...]' 'task@shared=[...]' lambda_shared=0.3
+graftrec train experiment=NAME
+graftrec train -m seed=0,1,2 trunk=shared_bottom,mmoe
+graftrec train --cfg job"""
+_DATA = "graftrec data\ngraftrec data dataset=NAME\ngraftrec data protocol=NAME\ngraftrec data --cfg job"
+_PREDICT = "graftrec predict run=runs/NAME\ngraftrec predict --cfg job"
+VERBS = {
+    "train": Verb("Train tasks on a shared trunk, measure the transfer.", "train", "graftrec.jobs", _TRAIN),
+    "predict": Verb("Predict with a trained run.", "predict", "graftrec.predict", _PREDICT),
+    "data": Verb("Check and prepare a dataset, print its card.", "data", "graftrec.data_card", _DATA),
+    "doctor": Verb("Say what is here and what is wrong with it.", "", "graftrec.doctor", "graftrec doctor"),
+}
+_FLAGS = """--cfg job prints the whole tree; --info defaults where it comes from; -m sweeps over a,b,c;
+--config-dir FOLDER adds your own groups and options to these."""
+PLANNED = ("evaluate", "audit", "compare", "export", "report")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line; the exit code (the worst one, in a sweep)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb, rest = (words[0], words[1:]) if words else ("--help", [])
+    if verb in ("--help", "-h", "help", "--version"):
+        print(f"graftrec {__version__}" if verb == "--version" else _help())
+        return 0
+    if verb not in VERBS:
+        print(f"graftrec: {_no_verb(verb)}", file=sys.stderr)
+        return 2
+    if {"--help", "-h"} & set(rest):
+        print(_help_of(verb, rest))
+        return 0
+    return _run(verb, rest) if VERBS[verb].config else int(import_module(VERBS[verb].runs).main())
+
+
+def _no_verb(verb: str) -> str:
+    if verb in PLANNED:
+        return f"'{verb}' is planned and not there yet; there are: {', '.join(VERBS)}"
+    hit = difflib.get_close_matches(verb, VERBS, 1)
+    return f"there is no verb '{verb}'; " + (f"did you mean '{hit[0]}'?" if hit else f"there are: {', '.join(VERBS)}")
+
+
+def _run(verb: str, argv: list[str]) -> int:
+    from graftrec.overrides import problems_of_command
+
+    show = _flags(argv, "--cfg", "-c")
+    if not _flags(argv, "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc"):
+        problems = problems_of_command(verb, argv, _config_dirs(argv), deep=not show)
+        if problems:
+            print(f"The configuration has {len(problems)} problem(s):\n  " + "\n  ".join(problems), file=sys.stderr)
+            return 2
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from graftrec import config, jobs
+
+    codes: list[int] = []
+
+    def job(cfg: Any) -> float:
+        """One job of a sweep, or the run. Hydra would turn an exception into 1, so none leaves."""
+        tree = config.plain(cfg)
+        if dropped := config.drop_orphans(tree):
+            print(f"dropped, since their tasks are not selected: {', '.join(dropped)}")
+        score = math.nan
+        if verb == "train":
+            code, score = jobs.run_job(tree, HydraConfig.get().runtime.output_dir)
+        else:
+            work: Callable[[dict[str, Any]], int] = import_module(VERBS[verb].runs).main
+            code, _, result = jobs.attempt(lambda: work(tree))
+            code = code or result or 0
+        codes.append(code)
+        if code in (INTERRUPTED, TERMINATED):
+            raise SystemExit(code)  # the rest of a sweep as well
+        return score
+
+    before, sys.argv = sys.argv, [f"graftrec {verb}", *argv]
+    config.register_resolvers()
+    try:
+        hydra.main(config_path=str(config.conf_dir()), config_name=VERBS[verb].config, version_base="1.3")(job)()
+    except KeyboardInterrupt:
+        codes.append(INTERRUPTED)
+    except SystemExit as stop:
+        refused = stop.code == 1 and not codes  # Hydra gave up before any job: the settings
+        codes.append(2 if refused else stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+    finally:
+        sys.argv = before
+    return max(codes, default=0)
+
+
+def _flags(argv: list[str], *names: str) -> bool:
+    return any(word.partition("=")[0] in names for word in argv)
+
+
+def _config_dirs(argv: list[str]) -> list[str]:
+    """The folder of ``--config-dir``; Hydra takes the last one."""
+    found = [word.partition("=")[2] for word in argv if word.startswith(("--config-dir=", "-cd="))]
+    found += [after for word, after in pairwise(argv) if word in ("--config-dir", "-cd")]
+    return found[-1:]
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:9} {verb.does}" for name, verb in VERBS.items())
+    examples = "\n".join(f"  {line}" for verb in VERBS.values() for line in verb.examples.splitlines()[:2])
+    return f"graftrec VERB key=value ...\n\n{verbs}\n\nExamples:\n{examples}\n\ngraftrec VERB --help says more."
+
+
+def _help_of(verb: str, argv: list[str]) -> str:
+    from graftrec.config import conf_dir
+
+    lines = [f"graftrec {verb} key=value ...", "", VERBS[verb].does, "", "Examples:"]
+    lines += [f"  {line}" for line in VERBS[verb].examples.splitlines()]
+    if not VERBS[verb].config:
+        return "\n".join(lines)
+    options: dict[str, set[str]] = {}
+    for folder in [conf_dir(), *(Path(path) for path in _config_dirs(argv))]:
+        for path in folder.glob("*/*.yaml"):
+            options.setdefault(path.parent.name, set()).add(path.stem)
+    lines += ["", "Groups and their options (group=option):"]
+    width = max(map(len, options), default=0) + 2
+    for group in sorted(options):
+        text = f"  {group:{width}}{' '.join(sorted(options[group]))}"
+        lines += textwrap.wrap(text, 110, subsequent_indent=" " * (width + 2), break_on_hyphens=False)
+    return "\n".join([*lines, "", _FLAGS])

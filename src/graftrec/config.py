@@ -1,0 +1,248 @@
+"""Find conf, check a composed tree all at once, build. The only instantiate.
+
+The constructor is the schema: a mapping with ``_target_`` is checked against the signature of the class that it names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from graftrec.errors import UserError
+
+ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
+ROLES = ("source", "target", "shared")
+# What the program completes: a constructor may ask for these without YAML naming them.
+KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history"}
+KNOWN |= {"params", "schema", "dataset", "seed", "label", "names"}
+
+
+def conf_dir() -> Path:
+    """The folder of YAML files: inside the package in a wheel, at the top level in a checkout."""
+    here = Path(__file__).resolve().parent
+    inside = here / "conf"
+    return inside if inside.is_dir() else here.parents[1] / "conf"
+
+
+def plain(cfg: Any) -> dict[str, Any]:
+    """A resolved plain dict of an OmegaConf tree; a value that is still missing (``???``) raises."""
+    from omegaconf import OmegaConf
+
+    return typing.cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
+
+
+def fingerprint(tree: Mapping[str, Any]) -> str:
+    """12 hex digits that name an experiment; where it runs (``hydra``, ``trainer.devices``) is no part of it."""
+    kept = {key: value for key, value in tree.items() if key != "hydra"}
+    if isinstance(kept.get("trainer"), Mapping):
+        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key != "devices"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def register_resolvers() -> None:
+    """Make ``${fingerprint:}`` available: the fingerprint of the job's own tree, for the folder's name in a sweep."""
+    from omegaconf import OmegaConf
+
+    def of_root(*, _root_: Any) -> str:
+        kept = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+        tree = OmegaConf.to_container(kept, resolve=True)
+        drop_orphans(tree)
+        return fingerprint(tree)
+
+    OmegaConf.register_new_resolver("fingerprint", of_root, replace=True)
+
+
+def near(word: str, names: Iterable[Any]) -> str:
+    """The end of an error message: the nearest right name, else all of them."""
+    known = sorted({str(name) for name in names})
+    hit = difflib.get_close_matches(word, known, 1, 0.6)
+    if hit:
+        return f"; did you mean '{hit[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def drop_orphans(tree: dict[str, Any]) -> list[str]:
+    """Remove role entries without ``_target_`` and return their names.
+
+    They are what an experiment's override leaves behind when its task is deselected on the command line.
+    """
+    dropped = []
+    for role in ROLES:
+        tasks = tree.get(role) or {}
+        for name in [name for name, task in tasks.items() if isinstance(task, dict) and "_target_" not in task]:
+            del tasks[name]
+            dropped.append(f"{role}.{name}")
+    return dropped
+
+
+def resolve(path: str) -> type[Any]:
+    """The class called ``path``; UserError unless it is *defined* in an allowed package.
+
+    The object is what counts, not its name: ``torch.optim.adam.torch.load`` starts well and is a foreign function.
+    """
+    if not path.startswith(ALLOWED) or ".." in path or "__" in path:
+        raise UserError(f"'{path}' is not under {', '.join(ALLOWED)}")
+    module, rest = _import(path)
+    found: Any = module
+    name = module.__name__
+    for part in rest:
+        if part not in dir(found):
+            raise UserError(f"'{name}' has no '{part}'{near(part, _offers(found))}")
+        found = getattr(found, part)
+        name += f".{part}"
+    if not inspect.isclass(found) or not f"{found.__module__}.".startswith(ALLOWED):
+        real = f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', type(found).__name__)}".lstrip(".")
+        raise UserError(f"'{path}' is {real}, which is not a class defined under {', '.join(ALLOWED)}")
+    if inspect.isabstract(found):
+        raise UserError(f"'{path}' is abstract: name one of the classes that implement it")
+    return found
+
+
+def _import(path: str) -> tuple[types.ModuleType, list[str]]:
+    """The deepest module on ``path`` and the attributes that remain."""
+    parts = path.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:cut])
+        try:
+            return importlib.import_module(module), parts[cut:]
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise UserError(f"'{path}' needs the package '{error.name}', which is not installed") from error
+    raise UserError(f"'{path}' cannot be imported")
+
+
+def _offers(found: Any) -> list[str]:
+    """Public classes and submodules: what one could have meant."""
+    names = [name for name, value in vars(found).items() if inspect.isclass(value) and not name.startswith("_")]
+    return names + [module.name for module in pkgutil.iter_modules(getattr(found, "__path__", []))]
+
+
+def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """The constructor's arguments by name."""
+    return dict(inspect.signature(cls).parameters)
+
+
+def build(tree: Mapping[str, Any], **known: Any) -> Any:
+    """The object that ``tree`` describes, with everything nested in it.
+
+    Every constructor also gets those ``known`` (sizes, names, ...) that it takes and the tree does not set. A
+    constructor's ValueError is the user's value and becomes a UserError.
+    """
+    cls = resolve(tree["_target_"])
+    takes = arguments(cls)
+    given = {key: _built(value, known) for key, value in tree.items() if key != "_target_"}
+    completed = {key: value for key, value in known.items() if key in takes and key not in given}
+    try:
+        return cls(**given, **completed)
+    except ValueError as error:
+        raise UserError(f"{tree['_target_']}: {error}") from error
+
+
+def _built(value: Any, known: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return build(value, **known)
+        return {key: _built(part, known) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_built(part, known) for part in value]
+    return value
+
+
+def problems_of_tree(tree: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a composed, resolved tree, each with its full key; nothing is built."""
+    chosen = [(role, task) for role in ROLES for task in tree.get(role) or {}]
+    problems = []
+    if "target" in tree and not tree["target"]:
+        problems.append("target: no target task is selected; write 'task@target=[...]'")
+    for number, (role, task) in enumerate(chosen):
+        first = next((other for other, name in chosen[:number] if name == task), None)
+        if first:
+            problems.append(f"{role}.{task}: also selected as {first}; a task has one role")
+    return problems + list(_walk(tree, ""))
+
+
+def _walk(tree: Any, at: str) -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        if "_target_" in tree:
+            yield from _bind(tree, at)
+        for key, value in tree.items():
+            yield from _walk(value, f"{at}{key}.")
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from _walk(value, f"{at}{number}.")
+
+
+def _bind(tree: Mapping[str, Any], at: str) -> Iterator[str]:
+    """Bind one ``_target_`` mapping to its constructor."""
+    target = str(tree["_target_"])
+    try:
+        cls = resolve(target)
+    except UserError as error:
+        yield from (f"{at}_target_: {problem}" for problem in error.problems)
+        return
+    takes = arguments(cls)
+    named = {name for name, slot in takes.items() if slot.kind in (slot.KEYWORD_ONLY, slot.POSITIONAL_OR_KEYWORD)}
+    anything = any(slot.kind == slot.VAR_KEYWORD for slot in takes.values())
+    hints = _hints(cls)
+    for key, value in tree.items():
+        if key == "_target_":
+            continue
+        if key not in named and (not anything or str(key).startswith("_")):
+            yield f"{at}{key}: {target} takes no '{key}'{near(str(key), named - KNOWN or named)}"
+        elif key in hints and not fits(value, hints[key]):
+            yield f"{at}{key}: should be {_words(hints[key])}, found {_short(value)}"
+    for name in sorted(named - set(tree) - KNOWN):
+        if takes[name].default is inspect.Parameter.empty:
+            yield f"{at}{name}: {target} needs '{name}', and it is not set"
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls.__init__)
+    except (NameError, TypeError, AttributeError):  # names that exist only for a type checker
+        return {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value can be what ``hint`` asks for; hints beyond YAML's types are left to the constructor."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, part) for part in inner)
+    if origin is typing.Literal:
+        return any(value == part and type(value) is type(part) for part in inner)
+    kind = origin or hint
+    if kind is types.NoneType or kind is bool or kind is int or kind is str:
+        return type(value) is kind
+    if kind is float:
+        return type(value) in (int, float)
+    if not inspect.isclass(kind):
+        return True
+    if isinstance(value, Mapping) and "_target_" in value:
+        try:
+            return kind is object or issubclass(resolve(value["_target_"]), kind)
+        except UserError:
+            return True  # said where the mapping itself is checked
+    if issubclass(kind, Mapping):
+        return isinstance(value, Mapping) and (len(inner) < 2 or all(fits(part, inner[1]) for part in value.values()))
+    if (kind is not bytes and issubclass(kind, Sequence)) or kind is Iterable:
+        element = inner[0] if inner and (kind is not tuple or inner[1:] == (...,)) else Any
+        return isinstance(value, list) and all(fits(part, element) for part in value)
+    return not f"{kind.__module__}.".startswith("graftrec.")  # one of ours is a mapping with _target_
+
+
+def _words(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

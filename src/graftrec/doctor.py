@@ -1,0 +1,95 @@
+"""``graftrec doctor``: what this machine has, and what is known to be wrong with it."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import platform
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "wandb", "polars")
+
+
+def main() -> int:
+    """Print the report; 0 if nothing is wrong, else 1."""
+    found = {name: _version(name) for name in (*PACKAGES, "lightning")}
+    print(f"python             {platform.python_version()} ({sys.executable})")
+    for name in PACKAGES:
+        print(f"{name:18} {found[name] or 'missing'}")
+    print(f"cores              {_cores()}")
+    print(f"memory             {_memory()}")
+    print(f"gpu                {_gpu()}")
+    print(f"weights & biases   {_wandb()}")
+    wrong = problems(found)
+    for problem in wrong:
+        print(f"wrong: {problem}")
+    print("nothing is wrong" if not wrong else f"{len(wrong)} problem(s)")
+    return 1 if wrong else 0
+
+
+def problems(found: dict[str, str | None]) -> list[str]:
+    """What is missing, and versions that are known to be bad."""
+    wrong = [f"{name} is missing: pip install {name}" for name in PACKAGES if found.get(name) is None]
+    for name in ("lightning", "pytorch-lightning"):
+        if found.get(name) in ("2.6.2", "2.6.3"):
+            wrong.append(f"{name} {found[name]} is a known bad release: pip install 'pytorch-lightning>=2.6.6,<2.7'")
+    torch = found.get("torch")
+    if torch and _numbers(torch) < (2, 10):
+        wrong.append(
+            f"torch {torch} can be made to run code by a weights file (CVE-2026-24747): pip install 'torch>=2.10'"
+        )
+    return wrong
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    """The machine's memory, or the container's limit where that is less."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return "unknown"
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return f"{min(size, int(text) if text.isdigit() else size) / 2**30:.1f} GiB"
+
+
+def _gpu() -> str:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return f"unknown, torch cannot be imported: {error}"
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return ", ".join(names) if names else "none that torch sees"
+
+
+def _wandb() -> str:
+    """Whether a run would reach the server; the key itself is never shown."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode:
+        return f"WANDB_MODE={mode}"
+    if os.environ.get("WANDB_API_KEY"):
+        return "a key is set in WANDB_API_KEY"
+    try:
+        known = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        known = {}
+    if any("wandb" in host for host in known):
+        return "a key is set in .netrc"
+    return "no key: runs stay on this machine (wandb login, or logger=wandb with WANDB_API_KEY)"

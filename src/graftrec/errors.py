@@ -1,0 +1,60 @@
+"""The two errors that are not a bug of ours, the user's settings and the user's data; the exit code of any error."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+
+DISK, INTERRUPTED, TERMINATED = 74, 130, 143
+
+
+class UserError(Exception):
+    """The command or the configuration is wrong: ``problems`` says all of what, and what to do."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class DataError(Exception):
+    """The data cannot be used. ``code`` names the rule that it breaks: ``DataError("DATA-003", "no rows")``."""
+
+    exit_code = 65
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(code, message)
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.message}"
+
+
+def outcome(error: BaseException) -> tuple[int, str]:
+    """The exit code and the one-line reason of an exception."""
+    if isinstance(error, (UserError, DataError)):
+        return error.exit_code, str(error)
+    causes = list(_causes(error))
+    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes) or (
+        "PytorchStreamWriter failed writing" in str(error)  # how torch.save says it
+    ):
+        return DISK, f"no space left on the disk: {error}"
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, SystemExit):
+        if error.code == TERMINATED:
+            return TERMINATED, "terminated"
+        if any(isinstance(cause, KeyboardInterrupt) for cause in causes):  # Lightning turns it into exit(1)
+            return INTERRUPTED, "interrupted"
+        return (error.code, f"exit {error.code}") if isinstance(error.code, int) else (1, str(error.code))
+    return 1, f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

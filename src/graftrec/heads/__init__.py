@@ -1,0 +1,1 @@
+"""A task's own network, one file each."""

@@ -1,0 +1,1 @@
+"""Losses per label, before mask and mean; one file each."""

@@ -1,0 +1,34 @@
+"""The contract of every loss, and the one mean that all of them use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Loss(nn.Module, ABC):
+    """A loss per label; mask and mean are `masked_mean`'s."""
+
+    of: Literal["logits", "prediction"] = "logits"  # what the first argument is: raw logits, or the task's prediction
+
+    @abstractmethod
+    def forward(self, output: Tensor, label: Tensor) -> Tensor:
+        """Loss of each label, in the shape of ``label``."""
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``values`` over the labels that ``mask`` keeps, over all processes.
+
+    DDP averages gradients over ranks, so each rank divides by the global count and multiplies by the number of ranks;
+    otherwise ranks with few labels would weigh too much. No label at all gives an exact 0 that still has a graph.
+    """
+    total = torch.where(mask, values, torch.zeros_like(values)).sum()
+    count = mask.sum()
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(count)
+        total = total * dist.get_world_size()
+    return total / count.clamp_min(1)

@@ -1,0 +1,16 @@
+"""Squared error."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from graftrec.losses.base import Loss
+
+
+class Squared(Loss):
+    """(p - y)^2, where p is what the task predicts: a number, or the probability of a binary label (Brier score)."""
+
+    of = "prediction"
+
+    def forward(self, output: Tensor, label: Tensor) -> Tensor:
+        return (output.float() - label) ** 2

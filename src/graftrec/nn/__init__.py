@@ -1,0 +1,1 @@
+"""Plain layers: torch only."""

@@ -1,0 +1,1 @@
+"""What a user sees of a run: screens, plots, the report page and the logs."""

@@ -1,0 +1,256 @@
+"""The logs of a run: one metrics.csv for all its phases, and Weights & Biases where it is wanted."""
+
+from __future__ import annotations
+
+import csv
+import netrc
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
+
+_FIXED = ("phase", "step", "epoch")
+_Row = dict[str, str]
+
+
+class CsvLog(Logger):
+    """``metrics.csv``: one row per logged step of every phase; steps run on from phase to phase.
+
+    Columns may appear at any time, so rows stay in memory and the file is replaced as a whole: at most every two
+    seconds while training, and always at the end of a phase. A file that is there already is continued: what a
+    resumed phase logs again takes the place of the old rows.
+    """
+
+    every_s = 2.0
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__()
+        self.path = Path(folder) / "metrics.csv"
+        self._rows: list[_Row] = self._read()
+        self._old = len(self._rows)  # the first rows come from an earlier process
+        self._phase, self._offset = "", 0
+        self._next_write, self._dirty = 0.0, False
+
+    @property
+    def name(self) -> str:
+        """Nothing is nested under a name: the file lies in the run's folder."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """A run folder holds one version."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.path.parent)
+
+    def phase(self, name: str) -> None:
+        """Begin a phase: its step 0 follows the last step of the phases before it."""
+        before = [i for i, row in enumerate(self._rows) if row["phase"] == name]
+        rows = self._rows[: before[0]] if before else self._rows
+        self._phase = name
+        self._offset = max((int(row["step"]) for row in rows), default=-1) + 1
+        self._write()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Put values into the row of this step."""
+        values = {name: _text(value) for name, value in metrics.items()}
+        at = self._offset + (step or 0)
+        self._forget(at)
+        last = self._rows[-1] if len(self._rows) > self._old else {}
+        here = {"phase": self._phase, "step": str(at)}
+        same = all(last.get(key) == value for key, value in here.items())
+        if same and all(last.get(key, value) == value for key, value in values.items()):
+            last.update(values)
+        else:
+            self._rows.append({**here, **values})
+        self._dirty = True
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The configuration has its own file, config.yaml."""
+
+    def save(self) -> None:
+        """Write the file, unless that was done a moment ago."""
+        if time.monotonic() >= self._next_write:
+            self._write()
+
+    def finalize(self, status: str) -> None:
+        """Write the file."""
+        self._write()
+
+    def close(self, exit_code: int) -> None:
+        """Write the file: the run has ended."""
+        self._write()
+
+    def _forget(self, step: int) -> None:
+        """Drop rows of an earlier process that this phase logs again, and those that came after."""
+        if not self._old:
+            return
+        old = self._rows[: self._old]
+        own = [i for i, row in enumerate(old) if row["phase"] == self._phase]
+        again = [i for i in own if int(old[i]["step"]) >= step]
+        cut = again[0] if again else own[-1] + 1 if own else self._old
+        if cut < self._old:
+            self._rows = self._rows[:cut] + self._rows[self._old :]
+        self._old = cut if cut < self._old else self._old
+
+    def _read(self) -> list[_Row]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: v for k, v in row.items() if k and v} for row in csv.DictReader(file)]
+        return [{**row, "phase": row.get("phase", "")} for row in rows if row.get("step", "").isdigit()]
+
+    @rank_zero_only
+    def _write(self) -> None:
+        if not self._dirty:
+            return
+        begun = time.monotonic()
+        columns = list(dict.fromkeys([*_FIXED, *(key for row in self._rows for key in row)]))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".metrics-", suffix=".csv")
+        try:
+            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns, restval="")
+                writer.writeheader()
+                writer.writerows(self._rows)
+            Path(temporary).chmod(0o644)
+            os.replace(temporary, self.path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        now = time.monotonic()
+        self._dirty, self._next_write = False, now + max(self.every_s, 20 * (now - begun))
+
+
+def _text(value: Any) -> str:
+    """A cell of metrics.csv: whole numbers as they are, others with nine digits."""
+    value = value.item() if hasattr(value, "item") else value
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 2**53)
+    return str(int(value)) if whole else f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+class WandbLog(WandbLogger):
+    """Weights & Biases: one run per job, begun at once, offline where there is no key or no network.
+
+    ``offline``: true never uses the network, false insists on it, null finds out. ``config`` is a plain dict.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config: dict[str, Any] | None = None,
+        group: str | None = None,
+        project: str = "graftrec",
+        offline: bool | None = None,
+    ) -> None:
+        run = (
+            _begin(Path(folder), project, group, dict(config or {}), offline)
+            if getattr(rank_zero_only, "rank", 0) == 0
+            else None
+        )
+        super().__init__(save_dir=str(folder), project=project, experiment=run)
+        self._phase, self._offset, self._last = "", 0, -1
+
+    def phase(self, name: str) -> None:
+        """Begin a phase: its step 0 follows the last step of the phase before it."""
+        self._phase, self._offset = name, self._last + 1
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Send the values of one step, with the phase they belong to."""
+        at = self._offset + (step or 0)
+        self._last = max(self._last, at)
+        row: dict[str, Any] = {**metrics, "phase": self._phase} if self._phase else dict(metrics)
+        super().log_metrics(row, at)
+
+    def close(self, exit_code: int) -> None:
+        """End the W&B run, so that the next job of a sweep starts its own; a failed job shows as failed."""
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=exit_code)
+        self._experiment = None
+
+
+def _begin(folder: Path, project: str, group: str | None, config: dict[str, Any], offline: bool | None) -> Any:
+    """Start the W&B run and say in one line where it goes."""
+    import wandb
+
+    why = _why_offline(offline)
+    folder.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"dir": str(folder), "project": project, "group": group, "config": config}
+    options["reinit"] = "finish_previous"  # never into the run of another job
+    settings = {"silent": True, "console": "off", "init_timeout": 20}
+    run = None
+    if not why:
+        try:
+            run = wandb.init(**options, mode=_mode(), settings=wandb.Settings(**settings))
+        except wandb.errors.Error as error:
+            if offline is False:
+                raise
+            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if run is None:
+        run = wandb.init(**options, mode="offline", settings=wandb.Settings(**settings))
+        sent = Path(run.settings.sync_dir)
+        print(f"W&B: {why}; this run is logged offline. Send it later with: wandb sync {sent}", flush=True)
+    elif run.url:
+        print(f"W&B: {run.url}", flush=True)
+    if not run.disabled:
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return run
+
+
+def _mode() -> Any:
+    """``disabled`` where the environment asks for it, else online."""
+    return "disabled" if os.environ.get("WANDB_MODE") == "disabled" else "online"
+
+
+def _why_offline(offline: bool | None) -> str:
+    """The reason to log offline; empty for a run that goes online (or nowhere, if W&B is disabled)."""
+    mode = os.environ.get("WANDB_MODE", "")
+    if mode == "disabled" or offline is False:
+        return ""
+    if offline:
+        return "offline=true"
+    if mode in ("offline", "dryrun"):
+        return f"WANDB_MODE={mode}"
+    server = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    host = server.hostname or ""
+    if not _has_key(host):
+        return "no key"
+    return "" if _reachable(host, server.port or (80 if server.scheme == "http" else 443)) else "no network"
+
+
+def _has_key(host: str) -> bool:
+    """Whether W&B will find a key: in the environment, or where ``wandb login`` put it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    named = os.environ.get("NETRC")
+    files = [Path(named).expanduser()] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    for file in files:
+        try:
+            if netrc.netrc(str(file)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
+
+
+def _reachable(host: str, port: int, timeout_s: float = 3.0) -> bool:
+    """Whether the server takes a connection within the time."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,224 @@
+"""Plots of a run as PNG files: learning curves, and the comparison with twin and baselines."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from graftrec.report import words
+
+GRAFTED, TWIN, OTHER, INK = "#0072B2", "#D55E00", "#8A8F98", "#333333"  # Okabe and Ito: safe for colour-blind readers
+EXTRA = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_PARTS = ("total", "target", "source", "shared")
+_Points = list[tuple[float, float]]
+
+
+def learning_curves(csv_path: Path, out_png: Path, targets: Sequence[str] = (), main: str = "") -> Path:
+    """A panel per training loss and per validation metric of a target; grafted and twin in the same panel.
+
+    Without ``targets`` every task's metrics count; slices (``metric/cohort``) are left to the tables.
+    ``main`` is the metric shown first. Every phase starts at step 0, so that curves lie over each other.
+    """
+    curves = _read(csv_path)
+    names = _panels(curves, targets, main)
+    width = min(3, max(1, len(names)))
+    height = max(1, math.ceil(len(names) / width))
+    figure = Figure(
+        figsize=(3.9 * width, 2.6 * height + 0.5),
+        layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06),
+        facecolor="white",
+    )
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(height, width, squeeze=False).flatten()
+    phases = list(dict.fromkeys(phase for name in names for phase in curves[name]))
+    colours = _colours(phases)
+    for axes in panels[max(1, len(names)) :]:
+        axes.set_axis_off()
+    if not names:
+        _nothing(panels[0], "nothing was logged")
+    for axes, name in zip(panels, names, strict=False):
+        for phase, points in curves[name].items():
+            _line(axes, points, colours[phase], dashed=_is_twin(phase))
+        axes.set_title(_verbatim(_panel_title(name)), fontsize=10, loc="left", color=INK)
+        _clean(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in panels[max(0, len(names) - width) : len(names)]:
+        axes.set_xlabel("step of the phase", fontsize=9, color=INK)
+    if phases:
+        handles = [_line(panels[0], [], colours[phase], dashed=_is_twin(phase)) for phase in phases]
+        labels = [_verbatim(_phase_label(phase)) for phase in phases]
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(phases), frameon=False, fontsize=10)
+    return _save(figure, out_png)
+
+
+def comparison(metrics: Mapping[str, Any], out_png: Path, most: int = 4) -> Path:
+    """Dots for baselines, twin and grafted on the target's first metrics.
+
+    The whisker at grafted is the interval of grafted - twin, laid at the twin's score: it clears the twin's line
+    exactly where the interval clears zero.
+    """
+    task = str(words.table(metrics, "main").get("task") or "") or next(iter(words.tasks(metrics)), "")
+    names = words.columns(metrics, task)
+    shown = [
+        m for m in words.metric_names(metrics, task) if any(_score(metrics, task, m, n) is not None for n in names)
+    ]
+    shown = shown[:most]
+    width = min(2, max(1, len(shown)))
+    height = max(1, math.ceil(len(shown) / width))
+    size = (4.4 * width + 1.2, (0.36 * len(names) + 0.8) * height + 0.4)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06), facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(height, width, squeeze=False, sharey=True).flatten()
+    for axes in panels[max(1, len(shown)) :]:
+        axes.set_axis_off()
+    if not shown:
+        _nothing(panels[0], "no score of the target is defined")
+    for axes, metric in zip(panels, shown, strict=False):
+        _dots(axes, metrics, task, metric, names)
+    if shown:
+        panels[0].set_yticks(range(len(names)), [_verbatim(words.label(name)) for name in names])
+        whisker = any(words.table(metrics, "differences", task, metric) for metric in shown)
+        note = " · whisker: interval of grafted - twin" if whisker else ""
+        title = f"{_verbatim(task)} · test{note}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+    return _save(figure, out_png)
+
+
+def _dots(axes: Axes, metrics: Mapping[str, Any], task: str, metric: str, names: Sequence[str]) -> None:
+    twin = _score(metrics, task, metric, words.TWIN)
+    difference = words.table(metrics, "differences", task, metric)
+    low, high = (words.number(difference.get(key)) for key in ("low", "high"))
+    if twin is not None:
+        axes.axvline(twin, color=TWIN, linewidth=1, linestyle=(0, (4, 3)), alpha=0.7, zorder=1)
+    for row, name in enumerate(names):
+        value = _score(metrics, task, metric, name)
+        if value is None:
+            axes.text(0.5, row, "undefined", transform=axes.get_yaxis_transform(), ha="center", va="center",
+                      fontsize=8, color=OTHER)  # fmt: skip
+            continue
+        colour = {words.GRAFTED: GRAFTED, words.TWIN: TWIN}.get(name, OTHER)
+        if name == words.GRAFTED and twin is not None and low is not None and high is not None:
+            axes.plot([twin + low, twin + high], [row, row], color=GRAFTED, linewidth=2.2, alpha=0.55, zorder=2)
+        mark = {words.GRAFTED: "o", words.TWIN: "D"}.get(name, "s")
+        axes.plot([value], [row], mark, color=colour, markersize=7, zorder=3)
+        axes.annotate(
+            words.shown(value),
+            (value, row),
+            textcoords="offset points",
+            xytext=(0, 7),
+            ha="center",
+            fontsize=8,
+            color=INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
+            zorder=4,
+        )
+    _clean(axes)
+    axes.set_title(_verbatim(words.label(metric)), fontsize=10, loc="left", color=INK)
+    axes.margins(x=0.18)
+    axes.set_ylim(-0.5, len(names) - 0.25)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.tick_params(axis="y", length=0, labelsize=10)
+
+
+def _score(metrics: Mapping[str, Any], task: str, metric: str, name: str) -> float | None:
+    return words.score(metrics, task, metric, name)[0]
+
+
+def _read(csv_path: Path) -> dict[str, dict[str, _Points]]:
+    """Column -> phase -> (step of the phase, value), empty cells and undefined values left out."""
+    curves: dict[str, dict[str, _Points]] = {}
+    first: dict[str, float] = {}
+    if not Path(csv_path).is_file():
+        return curves
+    with Path(csv_path).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            step, phase = _float(row.pop("step", "")), row.pop("phase", "") or ""
+            if step is None:
+                continue
+            start = first.setdefault(phase, step)
+            for name, cell in row.items():
+                value = _float(cell)
+                if value is not None and name:
+                    curves.setdefault(name, {}).setdefault(phase, []).append((step - start, value))
+    return curves
+
+
+def _panels(curves: Mapping[str, Any], targets: Sequence[str], main: str) -> list[str]:
+    losses = [name for name in curves if name.startswith("train/loss/")]
+    roles = [curves[name] for name in losses if name[11:] in _PARTS]
+    losses = [name for name in losses if name[11:] in _PARTS or curves[name] not in roles]  # one task is its role
+    losses.sort(key=lambda n: _PARTS.index(n[11:]) if n[11:] in _PARTS else len(_PARTS))
+    parts = (name.split("/") for name in curves if name.startswith("val/"))
+    scores = ["/".join(p) for p in parts if len(p) == 3 and (not targets or p[1] in targets)]
+    return [*losses, *sorted(scores, key=lambda name: name.rsplit("/", 1)[-1] != main)]
+
+
+def _panel_title(name: str) -> str:
+    part, rest = name.split("/", 1)
+    if part == "train":
+        return f"loss · {words.label(rest.split('/', 1)[1])}"
+    return f"validation · {words.label(rest)}"
+
+
+def _is_twin(phase: str) -> bool:
+    return words.TWIN in phase.lower()
+
+
+def _phase_label(phase: str) -> str:
+    return "grafted" if phase in ("", "joint") else words.label(phase)
+
+
+def _colours(phases: Sequence[str]) -> dict[str, str]:
+    """Twin orange, the first other phase blue, further ones from the rest of the palette."""
+    grafted = iter([GRAFTED, *EXTRA * len(phases)])
+    twins = iter([TWIN, *reversed(EXTRA * len(phases))])
+    return {phase: next(twins) if _is_twin(phase) else next(grafted) for phase in phases}
+
+
+def _line(axes: Axes, points: _Points, colour: str, dashed: bool) -> Any:
+    style: Any = (0, (5, 2)) if dashed else "-"
+    mark = "o" if 0 < len(points) <= 15 else ""
+    x, y = [p[0] for p in points], [p[1] for p in points]
+    return axes.plot(x, y, color=colour, linestyle=style, linewidth=1.8, marker=mark, markersize=3.5)[0]
+
+
+def _clean(axes: Axes) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#BBBBBB")
+    axes.grid(True, color="#E6E6E6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, colors=INK, color="#BBBBBB")
+
+
+def _nothing(axes: Axes, why: str) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=11, color=INK)
+
+
+def _verbatim(text: str) -> str:
+    """Text from data: printable, short, and no formula to matplotlib."""
+    clean = "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
+    return clean if len(clean) <= 42 else clean[:41] + "…"
+
+
+def _float(cell: Any) -> float | None:
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _save(figure: Figure, out_png: Path) -> Path:
+    Path(out_png).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out_png, dpi=150, format="png")
+    return Path(out_png)

@@ -1,0 +1,115 @@
+"""The screens of a run: the data, the roles, the results, what to type next. Names from data are never markup."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from graftrec.report import words
+from graftrec.report.progress import PhaseProgress
+
+ROLE_STYLE = {"source": "cyan", "target": "bold", "shared": "magenta"}
+VERDICT_STYLE = {"helps": "green", "hurts": "red"}
+
+
+def data_line(card: Mapping[str, Any], seconds: float | None = None) -> Text:
+    """``complete_journey · 200 users · 5,656 items · 112,479 rows · 2017-01-01 .. 2018-01-01 (0.4 s)``."""
+    parts = [Text(str(card.get("dataset") or "data"), style="bold")]
+    parts += [Text(f"{card[key]:,} {key}") for key in ("users", "items", "rows") if isinstance(card.get(key), int)]
+    if card.get("first") and card.get("last"):
+        parts.append(Text(f"{str(card['first'])[:10]} .. {str(card['last'])[:10]}"))
+    refused = sum(count for count in words.table(card, "refused").values() if isinstance(count, int))
+    if refused:
+        parts.append(Text(f"{refused:,} refused", style="yellow"))
+    line = Text(" · ").join(parts)
+    return line if seconds is None else line.append(f"  ({seconds:.1f} s)", style="dim")
+
+
+def roles_table(rows: Sequence[Mapping[str, Any]], lambda_shared: float | None = None) -> Table:
+    """Which task plays which role: rows with role, task, learns, reads, loss, rows."""
+    table = Table(box=None, pad_edge=True, padding=(0, 1))
+    for name in ("role", "task", "learns", "reads", "loss"):
+        table.add_column(name, overflow="fold")
+    table.add_column("rows", justify="right", no_wrap=True)
+    shared = lambda_shared is not None and any(row.get("role") == "shared" for row in rows)
+    if shared:
+        table.add_column("")
+    for row in rows:
+        role, count = str(row.get("role", "")), row.get("rows")
+        cells = [Text(role, style=ROLE_STYLE.get(role, ""))]
+        cells += [_plain(row.get(key, "")) for key in ("task", "learns", "reads", "loss")]
+        cells.append(Text(f"{count:,}" if isinstance(count, int) else str(count or "")))
+        if shared:
+            cells.append(Text(f"lambda {lambda_shared:g}" if role == "shared" else ""))
+        table.add_row(*cells)
+    return table
+
+
+def result_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """One table per task: metric, baselines, twin, grafted, grafted - twin with interval and verdict."""
+    return [_result(metrics, task) for task in words.tasks(metrics)]
+
+
+def _result(metrics: Mapping[str, Any], task: str) -> Table:
+    role = str(words.table(metrics, "roles").get(task, ""))
+    title = _plain(f"{task} · test").append(f"  {role}", style="dim")
+    table = Table(box=SIMPLE, title=title, title_justify="left", padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table.min_width = title.cell_len + 2
+    metric_names = words.metric_names(metrics, task)
+    table.add_column("metric", overflow="fold", min_width=min(10, max(map(len, metric_names), default=6)))
+    names = words.columns(metrics, task)
+    for name in names:
+        head = words.label(name)
+        word = min(12, max(6, *map(len, head.split()), 0))
+        table.add_column(_plain(head), justify="right", min_width=word, max_width=word, overflow="fold")
+    differences = words.table(metrics, "differences", task)
+    if differences:
+        table.add_column("grafted - twin", min_width=16)  # wraps before the interval on a narrow screen
+    main = words.table(metrics, "main")
+    for metric in metric_names:
+        scores = [words.score(metrics, task, metric, name)[0] for name in names]
+        cells = [_plain(words.label(metric)), *(Text(words.shown(value)) for value in scores)]
+        if differences:
+            difference = differences.get(metric)
+            said = words.verdict(difference)
+            style = VERDICT_STYLE.get(said, "dim")
+            cells.append(Text(words.interval(difference)).append(f"  {said}" if said else "", style=style))
+        first = task == main.get("task") and metric == main.get("metric")
+        table.add_row(*cells, style="bold" if first else "")
+    return table
+
+
+def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
+    """Why a value is a dash, one line for each reason."""
+    return [Text(f"  – {key}: {why}", style="dim") for key, why in words.table(metrics, "reasons").items()]  # noqa: RUF001
+
+
+def verdict_line(metrics: Mapping[str, Any]) -> Text:
+    """The answer in one sentence."""
+    said = words.verdict(words.main_difference(metrics)[2])
+    return Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(said, '')}".strip())
+
+
+def closing_lines(folder: Path, command: str | Sequence[str]) -> Text:
+    """Where to look, and what to type to get the same run again."""
+    again = command if isinstance(command, str) else shlex.join(command)
+    return (
+        Text("report  ", style="dim").append(str(Path(folder) / "report.html"), style="bold")
+        .append("\nagain   ", style="dim").append(again)
+    )  # fmt: skip
+
+
+def progress_bar(name: str, **options: Any) -> PhaseProgress:
+    """The live line of one phase; a Trainer takes it among its callbacks."""
+    return PhaseProgress(name, **options)
+
+
+def _plain(value: Any) -> Text:
+    """Text from data: shown as it is, on one line."""
+    return Text("".join(c if c.isprintable() else " " for c in str(value)))

@@ -1,0 +1,144 @@
+"""Numbers and verdicts as words, the same ones on every screen and page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+DASH = "–"  # noqa: RUF001
+GRAFTED = "grafted"
+TWIN = "twin"
+
+Metrics = Mapping[str, Any]
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for anything that is not one (null, NaN, text)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def shown(value: Any) -> str:
+    """One metric value as text; a dash where it is undefined."""
+    x = number(value)
+    if x is None:
+        return DASH
+    return f"{x:.3f}" if abs(x) < 100 else f"{x:,.1f}"
+
+
+def signed(value: Any) -> str:
+    """A difference with its sign; four digits where three would hide it."""
+    x = number(value)
+    if x is None:
+        return DASH
+    digits = 3 if abs(x) >= 0.001 or x == 0 else 4
+    return f"{x:+.{digits}f}"
+
+
+def interval(difference: Metrics | None) -> str:
+    """``+0.003 [-0.004, +0.010]``, or a dash where there is no difference."""
+    if not difference or number(difference.get("delta")) is None:
+        return DASH
+    delta, low, high = (signed(difference.get(k)) for k in ("delta", "low", "high"))
+    return f"{delta} [{low}, {high}]" if DASH not in (low, high) else delta
+
+
+def verdict(difference: Metrics | None) -> str:
+    """The verdict's word: helps, hurts, no evidence, or an empty text."""
+    return str((difference or {}).get("verdict") or "")
+
+
+def table(metrics: Metrics, *keys: str) -> Metrics:
+    """The mapping under nested keys, empty where one of them is missing."""
+    found: Any = metrics
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def label(name: str) -> str:
+    """``ndcg@10/first_time`` as ``ndcg@10 · first time``; ``item_knn`` as ``item knn``."""
+    return name.replace("/", " · ").replace("_", " ")
+
+
+def tasks(metrics: Metrics) -> list[str]:
+    """Task names, targets first, then sources, then shared ones."""
+    roles = table(metrics, "roles")
+    order = {"target": 0, "source": 1, "shared": 2}
+    names = dict.fromkeys([*table(metrics, "test"), *table(metrics, "baselines")])
+    return sorted(names, key=lambda task: order.get(str(roles.get(task)), 3))
+
+
+def metric_names(metrics: Metrics, task: str) -> list[str]:
+    """Every metric known for a task, in the order of the test scores; the run's main metric first."""
+    names = dict.fromkeys([*table(metrics, "test", task), *table(metrics, "twin", task)])
+    for scores in table(metrics, "baselines", task).values():
+        names.update(dict.fromkeys(scores))
+    main = table(metrics, "main")
+    first = main.get("metric") if main.get("task") == task else None
+    return sorted(names, key=lambda name: name != first)
+
+
+def baseline_names(metrics: Metrics, task: str) -> list[str]:
+    """The baselines that were scored for a task."""
+    return list(table(metrics, "baselines", task))
+
+
+def reason(metrics: Metrics, *path: str) -> str:
+    """Why the value at ``part/task/metric`` is undefined; empty where nobody said."""
+    reasons = table(metrics, "reasons")
+    found = reasons.get("/".join(path))
+    return "" if found is None else str(found)
+
+
+def score(metrics: Metrics, task: str, metric: str, column: str) -> tuple[float | None, str]:
+    """A cell of the result table: its value, and the reason where there is none."""
+    if column == GRAFTED:
+        path: Sequence[str] = ("test", task)
+    elif column == TWIN:
+        path = ("twin", task)
+    else:
+        path = ("baselines", task, column)
+    value = number(table(metrics, *path).get(metric))
+    if value is not None:
+        return value, ""
+    return None, reason(metrics, *path, metric) or reason(metrics, "test", task, metric) or "not measured"
+
+
+def columns(metrics: Metrics, task: str) -> list[str]:
+    """Columns of a task's result table before the difference: baselines, twin, grafted."""
+    twin = [TWIN] if table(metrics, "twin", task) else []
+    return [*baseline_names(metrics, task), *twin, GRAFTED]
+
+
+def main_difference(metrics: Metrics) -> tuple[str, str, Metrics]:
+    """(task, metric, difference) of the run's main metric."""
+    main = table(metrics, "main")
+    task, metric = str(main.get("task") or ""), str(main.get("metric") or "")
+    return task, metric, table(metrics, "differences", task, metric)
+
+
+def verdict_sentence(metrics: Metrics) -> str:
+    """The answer to the run's question in one sentence."""
+    task, metric, difference = main_difference(metrics)
+    numbers = interval(difference)
+    if numbers == DASH:
+        why = reason(metrics, "differences", task, metric) or reason(metrics, "test", task, metric)
+        why = why or "no twin was trained" if not table(metrics, "twin") else why or "the difference is undefined"
+        return f"Whether the transfer helped was not measured: {why}."
+    said = {"helps": "The transfer helped", "hurts": "The transfer hurt"}.get(verdict(difference))
+    return f"{said or 'No evidence that the transfer helped'}: {task} {metric} {numbers}"
+
+
+def baseline_sentence(metrics: Metrics) -> str:
+    """How the grafted model did against the strongest baseline; empty where there was none."""
+    main = table(metrics, "main")
+    task, metric = str(main.get("task") or ""), str(main.get("metric") or "")
+    over = table(metrics, "over_baseline", task, metric)
+    numbers = interval(over)
+    if numbers == DASH:
+        return ""
+    word = {"helps": "better than", "hurts": "worse than"}.get(verdict(over), "not clearly different from")
+    return f"The grafted model is {word} the best baseline, {label(str(over.get('baseline')))}: {numbers}"

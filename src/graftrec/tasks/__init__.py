@@ -1,0 +1,1 @@
+"""Tasks: a label, a head, a loss and metrics; one file per kind."""

@@ -1,0 +1,1 @@
+"""Transfer strategies: lists of phases; one file each."""

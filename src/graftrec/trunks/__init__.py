@@ -1,0 +1,1 @@
+"""Shared networks between the encoder and the heads, one file each."""

@@ -1,0 +1,44 @@
+"""The contract of every trunk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graftrec.batch import Encoded
+
+
+class Trunk(nn.Module, ABC):
+    """The shared network after the encoder. It runs once per stream's batch.
+
+    Args (completed by the program): ``fields`` F, ``width`` D, ``history`` whether a history comes with the fields,
+    ``tasks`` the names of all tasks that read the trunk.
+    """
+
+    out_dim: int
+    uses_candidate: bool = False  # True: the trunk reads the candidate, and ranking repeats it per block of items
+
+    @abstractmethod
+    def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Representation z (B, out_dim) for each of ``tasks``."""
+
+    @abstractmethod
+    def meeting(self) -> list[nn.Parameter]:
+        """The last parameters that all tasks share: where task gradients are compared."""
+
+
+def flat(encoded: Encoded) -> Tensor:
+    """All fields side by side, the history as its masked mean: (B, F * D) or (B, (F + 1) * D)."""
+    parts = [encoded.fields.flatten(1)]
+    if encoded.history is not None and encoded.mask is not None:
+        parts.append(masked_mean(encoded.history, encoded.mask))
+    return torch.cat(parts, 1)
+
+
+def masked_mean(history: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the events (B, L, D) that ``mask`` (B, L) keeps; zeros where there is none."""
+    keep = mask.to(history.dtype)[..., None]
+    return (history * keep).sum(1) / keep.sum(1).clamp_min(1)

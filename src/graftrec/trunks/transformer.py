@@ -1,0 +1,56 @@
+"""Transformer over the history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graftrec.batch import Encoded
+from graftrec.nn.mlp import mlp
+from graftrec.trunks.base import Trunk, masked_mean
+
+
+class Transformer(Trunk):
+    """Self-attention over the history, averaged and fused with the fields: z = f([fields; mean(encoder(history))]).
+
+    A. Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, with the layer norm first.
+    Order enters by each event's age, which the encoder adds, so events of one time are a set: no position is given.
+    """
+
+    def __init__(
+        self,
+        fields: int,
+        width: int,
+        history: bool,
+        layers: int = 1,
+        heads: int = 2,
+        hidden: Sequence[int] = (64, 32),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not history:
+            raise ValueError(
+                "The transformer trunk reads a history, and these streams have none: "
+                "use protocol=long_short_term, or trunk=shared_bottom."
+            )
+        if width % heads:
+            raise ValueError(f"encoder.width should be a multiple of trunk.heads. Found {width} and {heads}.")
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True, norm_first=True)
+        self.attention = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.fuse = mlp((fields + 1) * width, hidden, dropout)
+        self.out_dim = hidden[-1]
+
+    def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
+        if encoded.history is None or encoded.mask is None:
+            raise ValueError("The transformer trunk got a batch without a history.")
+        # an empty history attends to one padding event, which the mean then leaves out
+        attend = encoded.mask.clone()
+        attend[:, -1] = True
+        h = self.attention(encoded.history, src_key_padding_mask=~attend)
+        z = self.fuse(torch.cat([encoded.fields.flatten(1), masked_mean(h, encoded.mask)], 1))
+        return dict.fromkeys(tasks, z)
+
+    def meeting(self) -> list[nn.Parameter]:
+        return [p for layer in list(self.fuse)[-3:] for p in layer.parameters()]

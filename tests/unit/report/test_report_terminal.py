@@ -1,0 +1,108 @@
+"""The screens show what they were given, also when it looks like markup."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from graftrec.report import terminal
+from graftrec.report.progress import PhaseProgress, rows_in
+from graftrec.report.words import verdict_sentence
+
+
+def _printed(*what: object, width: int = 140) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(*what, sep="\n")
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_result_tables(metrics: dict[str, Any]) -> None:
+    text = _printed(*terminal.result_tables(metrics))
+    assert text.index("recommend · test") < text.index("interest · test")
+    assert "+0.003 [-0.004, +0.010]" in text
+    assert "frequency" in text
+    narrow = _printed(*terminal.result_tables(metrics), width=80)
+    assert all(bound in narrow for bound in ("[+0.008,", "+0.034]", "evidence", "popularity"))
+
+
+def test_markup_in_names_survives(metrics: dict[str, Any]) -> None:
+    for part in ("test", "twin", "baselines", "differences", "roles"):
+        metrics[part] = {"[/foo]" if key == "recommend" else key: value for key, value in metrics[part].items()}
+    metrics["baselines"]["[/foo]"]["[bold]x"] = {"[red]": 1.0}
+    rows = [{"role": "target", "task": "[/foo]", "learns": "[/]", "reads": "trunk", "loss": "a\x1b[31m", "rows": 12}]
+    card = {"dataset": "[/foo]", "rows": 3, "refused": {"bad": 2}}
+    text = _printed(
+        *terminal.result_tables(metrics), terminal.roles_table(rows, 0.1), terminal.data_line(card, 0.4),
+        terminal.closing_lines(Path("runs/[/a]"), ["graftrec", "train", "task@source=[a,b]"]),
+    )  # fmt: skip
+    assert text.count("[/foo]") == 3
+    assert "[bold]x" in text
+    assert "\x1b" not in text
+    assert "runs/[/a]/report.html" in text
+    assert "'task@source=[a,b]'" in text
+
+
+def test_data_line_and_roles() -> None:
+    card = {"dataset": "cj", "users": 200, "items": 5656, "rows": 112479, "first": "2017-01-01", "last": "2018-01-01"}
+    assert terminal.data_line(card).plain == "cj · 200 users · 5,656 items · 112,479 rows · 2017-01-01 .. 2018-01-01"
+    rows = [{"role": "shared", "task": "relevance", "rows": 1000}]
+    assert "lambda 0.1" in _printed(terminal.roles_table(rows, 0.1))
+
+
+def test_verdict_sentences(metrics: dict[str, Any]) -> None:
+    assert verdict_sentence(metrics).startswith("No evidence that the transfer helped")
+    metrics["main"]["metric"] = "hr@10"
+    assert verdict_sentence(metrics) == "The transfer helped: recommend hr@10 +0.021 [+0.008, +0.034]"
+    assert verdict_sentence({}) == "Whether the transfer helped was not measured: no twin was trained."
+    metrics["main"]["metric"] = "auc"
+    assert verdict_sentence(metrics).endswith("0 positives of 812 rows.")
+
+
+class _Model(pl.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        loss = self.layer(batch).square().mean()
+        self.log("train/loss/target", loss, on_step=True, on_epoch=False)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+@pytest.mark.filterwarnings("ignore:.*num_workers.*")
+@pytest.mark.parametrize("watched", [False, True])
+def test_progress(tmp_path: Path, watched: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=watched, width=150)
+    bar = PhaseProgress("joint [/x]", console=console)
+    trainer = pl.Trainer(
+        max_epochs=2, callbacks=[bar], logger=False, enable_checkpointing=False, enable_model_summary=False,
+        accelerator="cpu", default_root_dir=tmp_path, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(_Model(), DataLoader(torch.randn(16, 2), batch_size=4))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "joint [/x]" in text
+    assert "epoch 2/2" in text
+    assert "rows/s" in text
+    assert "target " in text
+    assert bar._rows == 32
+    if not watched:
+        assert len(text.splitlines()) == 2
+        assert "\x1b" not in text
+
+
+def test_rows_in() -> None:
+    a, b = torch.zeros(3, 2), torch.zeros(3)
+    assert rows_in({"x": a, "y": b}) == 3
+    assert rows_in({"one": {"x": a}, "two": {"x": torch.zeros(5)}, "none": None}) == 8
+    assert rows_in(({"one": {"x": a}}, 0, 0)) == 3
+    assert rows_in(None) == 0

@@ -1,0 +1,154 @@
+"""The command line: help without torch, problems before anything runs, the worst code of a sweep."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from graftrec import cli, config, doctor
+from graftrec.errors import UserError
+
+FILES = {
+    "train.yaml": """
+defaults: [{trunk: small}, {experiment: null}, _self_, override hydra/job_logging: stdout]
+source: {}
+target: {buy: {_target_: graftrec.errors.DataError, code: a, message: b}}
+shared: {}
+seed: 0
+hydra:
+  run: {dir: runs/one}
+  sweep: {dir: runs/sweep, subdir: '${fingerprint:}'}
+  output_subdir: null
+""",
+    "data.yaml": """
+defaults: [{trunk: small}, _self_, override hydra/job_logging: stdout]
+hydra: {run: {dir: .}, output_subdir: null}
+""",
+    "trunk/small.yaml": "units: 1",
+    "trunk/large.yaml": "units: 9",
+    "experiment/orphan.yaml": "# @package _global_\nsource: {gone: {weight: 2}}",
+}
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A scratch conf and a trainer that keeps the trees and fails for seed 13 and seed 7."""
+    for name, text in FILES.items():
+        (tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / name).write_text(text)
+    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    trees: list[dict[str, Any]] = []
+
+    def train(tree: dict[str, Any], out: Path) -> float:
+        trees.append(tree)
+        if tree["seed"] == 13:
+            raise UserError("unlucky")
+        if tree["seed"] == 7:
+            raise KeyboardInterrupt
+        return 0.5
+
+    for name, function in (("train", train), ("data_card", lambda tree: trees.append(tree) or 3)):
+        module = ModuleType(f"graftrec.{name}")
+        setattr(module, "train" if name == "train" else "main", function)
+        monkeypatch.setitem(sys.modules, f"graftrec.{name}", module)
+    return trees
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["train", "--help"], ["data", "-h"], ["doctor", "--help"]])
+def test_help_is_fast_and_imports_nothing_heavy(argv: list[str]) -> None:
+    code = (
+        f"import sys; from graftrec.cli import main; code = main({argv!r}); "
+        "print(code, [name for name in ('torch', 'hydra', 'omegaconf', 'numpy') if name in sys.modules])"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 1
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert "graftrec" in done.stdout
+
+
+def test_help_lists_groups(jobs: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = tmp_path / "own" / "trunk"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("units: 3")
+    assert cli.main(["train", "--help", "--config-dir", str(tmp_path / "own")]) == 0
+    assert "large mine small" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"), [("trian", "did you mean 'train'"), ("audit", "not there yet"), ("x", "there are: train")]
+)
+def test_verbs_that_are_not_there(verb: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_two_typos_are_reported_before_anything_runs(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "sede=1", "trunk=smal"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("The configuration has 2 problem(s):\n  ")
+    assert "did you mean 'seed'" in printed
+    assert "did you mean 'small'" in printed
+    assert jobs == []
+
+
+def test_a_run(jobs: list[Any], tmp_path: Path) -> None:
+    before = sys.argv
+    assert cli.main(["train", "trunk=large", "trunk.units=4"]) == 0
+    assert jobs[0]["trunk"] == {"units": 4}
+    assert json.loads((tmp_path / "runs/one/status.json").read_text())["state"] == "finished"
+    assert sys.argv is before
+
+
+def test_a_sweep_names_folders_by_fingerprint_and_returns_the_worst(jobs: list[Any], tmp_path: Path) -> None:
+    assert cli.main(["train", "seed=0,13,1", "-m", "trunk.units=2"]) == 2
+    assert [tree["seed"] for tree in jobs] == [0, 13, 1]
+    folders = {path.name for path in (tmp_path / "runs/sweep").iterdir() if path.is_dir()}
+    assert folders == {config.fingerprint(tree) for tree in jobs if tree["seed"] != 13}
+
+
+def test_an_interrupt_ends_the_sweep(jobs: list[Any]) -> None:
+    assert cli.main(["train", "-m", "seed=7,1"]) == 130
+    assert len(jobs) == 1
+
+
+def test_orphans_are_dropped_with_one_line(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "experiment=orphan"]) == 0
+    assert jobs[0]["source"] == {}
+    assert capsys.readouterr().out.count("source.gone") == 1
+
+
+def test_other_verbs_return_their_own_code(jobs: list[Any]) -> None:
+    assert cli.main(["data", "trunk=large"]) == 3
+    assert jobs == [{"trunk": {"units": 9}}]
+
+
+def test_hydras_flags_pass(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "seed=5", "--cfg", "job"]) == 0
+    assert "seed: 5" in capsys.readouterr().out
+    assert cli.main(["train", "--info", "defaults"]) == 0
+    assert jobs == []
+
+
+def test_doctor_knows_bad_versions() -> None:
+    good = dict.fromkeys(doctor.PACKAGES, "9.9.9")
+    assert doctor.problems(good) == []
+    assert len(doctor.problems({**good, "torch": "2.9.1+cpu", "pytorch-lightning": "2.6.3", "wandb": None})) == 3
+
+
+def test_doctor_never_shows_a_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "abc123")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(doctor, "_gpu", lambda: "none")
+    doctor.main()
+    printed = capsys.readouterr().out
+    assert "WANDB_API_KEY" in printed
+    assert "abc123" not in printed

@@ -1,0 +1,156 @@
+"""Trunks, heads, losses and balancers against their equations on small numbers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from graftrec.balancers.sum import Sum
+from graftrec.balancers.uncertainty import Uncertainty
+from graftrec.batch import Encoded
+from graftrec.heads.dot import Dot
+from graftrec.heads.linear import Linear
+from graftrec.heads.mlp import Mlp
+from graftrec.losses.base import masked_mean
+from graftrec.losses.cross_entropy import CrossEntropy
+from graftrec.losses.squared import Squared
+from graftrec.nn.encoder import Encoder
+from graftrec.schema import Feature, Schema, Stream, Table
+from graftrec.transfer.carry import carry
+from graftrec.trunks.base import Trunk
+from graftrec.trunks.mmoe import MMoE
+from graftrec.trunks.shared_bottom import SharedBottom
+from graftrec.trunks.transformer import Transformer
+
+FIELDS, WIDTH, LENGTH = 3, 4, 5
+
+
+def encoded(rows: int = 6) -> Encoded:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(LENGTH) >= torch.arange(rows)[:, None]
+    return Encoded(
+        torch.randn(rows, FIELDS, WIDTH, generator=generator),
+        torch.randn(rows, LENGTH, WIDTH, generator=generator),
+        mask,
+    )
+
+
+@pytest.mark.parametrize(
+    "trunk",
+    [
+        SharedBottom(FIELDS, WIDTH, True, [8, 6]),
+        MMoE(FIELDS, WIDTH, True, ["a", "b"], 3, [8, 6]),
+        Transformer(FIELDS, WIDTH, True, hidden=[8, 6]),
+    ],
+    ids=lambda trunk: type(trunk).__name__,
+)
+class TestEveryTrunk:
+    def test_rows_are_independent_and_an_empty_history_is_finite(self, trunk: Trunk) -> None:
+        trunk.eval()
+        whole, e = trunk(encoded(), ["a", "b"]), encoded()
+        assert e.history is not None
+        assert e.mask is not None
+        assert not e.mask[5].any()
+        alone = trunk(Encoded(e.fields[5:], e.history[5:], e.mask[5:]), ["a", "b"])
+        for task in ("a", "b"):
+            assert whole[task].shape == (6, trunk.out_dim)
+            assert whole[task].isfinite().all()
+            torch.testing.assert_close(whole[task][5:], alone[task])
+
+    def test_tasks_meet_in_the_parameters_that_it_names(self, trunk: Trunk) -> None:
+        trunk.eval()
+        for task in ("a", "b"):
+            gradients = torch.autograd.grad(trunk(encoded(), ["a", "b"])[task].pow(2).sum(), trunk.meeting())
+            assert all(g.abs().sum() > 0 for g in gradients)
+
+
+def test_mmoe_is_its_equation() -> None:
+    trunk, e = MMoE(FIELDS, WIDTH, False, ["a", "b"], 2, [5, 3]).double(), encoded()
+    fields = e.fields.double()
+    x, z = fields.flatten(1), trunk(Encoded(fields), ["a", "b"])
+    first, gates = trunk.first, trunk.gates
+    experts = []
+    for k in range(2):
+        h = F.relu(x @ first.weight[5 * k : 5 * k + 5].T + first.bias[5 * k : 5 * k + 5])
+        experts.append(F.relu(h @ trunk.weights[0][k] + trunk.biases[0][k]))
+    for t, task in enumerate(("a", "b")):
+        gate = (x @ gates.weight[2 * t : 2 * t + 2].T + gates.bias[2 * t : 2 * t + 2]).softmax(-1)
+        torch.testing.assert_close(z[task], gate[:, :1] * experts[0] + gate[:, 1:] * experts[1])
+
+
+def test_a_transformer_without_a_history_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="protocol=long_short_term"):
+        Transformer(FIELDS, WIDTH, False)
+
+
+@pytest.mark.parametrize("head", [Linear(6, WIDTH, 2), Mlp(6, WIDTH, 2, hidden=[8, 5]), Dot(6, WIDTH)])
+def test_ranking_a_catalogue_is_scoring_its_candidates(head: torch.nn.Module) -> None:
+    head.eval()
+    z, items, cross = torch.randn(3, 6), torch.randn(7, WIDTH), torch.randn(3, 7, 2)
+    ranked = head(z, items[None], cross)
+    assert ranked.shape == (3, 7)
+    torch.testing.assert_close(ranked, head(z, items.expand(3, 7, WIDTH), cross))
+
+
+def test_dot_by_hand() -> None:
+    head = Dot(2, 2)
+    with torch.no_grad():
+        head.bias.fill_(0.5)
+    score = head(torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0]]]))
+    torch.testing.assert_close(score, torch.tensor([[11 / 2**0.5 + 0.5]]))
+
+
+def test_losses_by_hand() -> None:
+    values, mask = torch.tensor([1.0, float("nan"), 3.0]), torch.tensor([True, False, True])
+    assert masked_mean(values, mask) == 2
+    nothing = masked_mean(torch.ones(2, requires_grad=True) * 2, torch.zeros(2, dtype=torch.bool))
+    assert nothing == 0
+    assert nothing.requires_grad
+    assert Squared()(torch.tensor([0.25]), torch.tensor([1.0])) == 0.5625
+    uniform = CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
+    torch.testing.assert_close(uniform, torch.tensor([4.0]).log())
+
+
+def test_balancers_by_hand() -> None:
+    losses, balancer = torch.tensor([1.0, 2.0]), Uncertainty(["a", "b"])
+    assert Sum()(losses) == 3
+    assert balancer(losses) == 3
+    with torch.no_grad():
+        balancer.log_variance.copy_(torch.tensor([0.0, 2.0]).log1p())  # variances 1 and 3
+    torch.testing.assert_close(balancer(losses), torch.tensor(1 + 2 / 3) + torch.tensor(3.0).log() / 2)
+
+
+def encoder() -> tuple[Encoder, Stream]:
+    tables = {"item": Table("item", 4, {"kind": torch.tensor([0, 1, 1, 2])}), "kind": Table("kind", 3)}
+    features = (Feature("seen", "ids", "item"), Feature("price", "number"), Feature("history", "history", "item"))
+    stream = Stream("baskets", features, (), candidate="item")
+    return Encoder(Schema(tables, {"baskets": stream}), WIDTH, dropout=0.0), stream
+
+
+def test_the_encoder_fuses_content_and_averages_known_ids() -> None:
+    model, stream = encoder()
+    batch = {
+        "seen": torch.tensor([[1, 3, 0]]),
+        "price": torch.tensor([2.0]),
+        "history": torch.tensor([[0, 2]]),
+        "history_age": torch.zeros(1, 2),
+        "candidate": torch.tensor([[3, 1]]),
+    }
+    e, items = model(batch, stream), model.items("item")
+    own, kinds = model.tables["item"].weight, model.tables["kind"].weight
+    torch.testing.assert_close(items, own + kinds[[0, 1, 1, 2]])
+    torch.testing.assert_close(e.fields[0, 0], (items[1] + items[3]) / 2)
+    torch.testing.assert_close(e.fields[0, 1], model.numbers["baskets"](torch.tensor([2.0])))
+    torch.testing.assert_close(e.candidate, items[[3, 1]][None])
+    assert e.mask is not None
+    assert e.mask.tolist() == [[False, True]]
+
+
+def test_a_carry_over_that_loads_nothing_is_an_error() -> None:
+    model, _ = encoder()
+    state = {f"encoder.{k}": v for k, v in model.state_dict().items()}
+    holder = torch.nn.ModuleDict({"encoder": encoder()[0]})
+    report = carry(holder, state, ("encoder.",))
+    assert len(report.loaded) == len(state)
+    assert not report.left + report.new + report.mismatched
+    with pytest.raises(ValueError, match="loaded nothing"):
+        carry(holder, state, ("trunk.",))
