@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     if {"--help", "-h"} & set(rest):
         print(_help_of(verb, rest))
         return 0
+    if not _there(verb):
+        print(f"graftrec: '{verb}' is planned and not there yet", file=sys.stderr)
+        return 2
     return _run(verb, rest) if VERBS[verb].config else int(import_module(VERBS[verb].runs).main())
 
 
@@ -114,6 +117,13 @@ def _run(verb: str, argv: list[str]) -> int:
     return max(codes, default=0)
 
 
+def _there(verb: str) -> bool:
+    """Whether a verb's primary configuration exists; without it there is nothing to run."""
+    from graftrec.config import conf_dir
+
+    return not VERBS[verb].config or (conf_dir() / f"{VERBS[verb].config}.yaml").is_file()
+
+
 def _flags(argv: list[str], *names: str) -> bool:
     return any(word.partition("=")[0] in names for word in argv)
 
@@ -126,7 +136,9 @@ def _config_dirs(argv: list[str]) -> list[str]:
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:9} {verb.does}" for name, verb in VERBS.items())
+    verbs = "\n".join(
+        f"  {name:9} {verb.does}{'' if _there(name) else ' (not there yet)'}" for name, verb in VERBS.items()
+    )
     examples = "\n".join(f"  {line}" for verb in VERBS.values() for line in verb.examples.splitlines()[:2])
     return f"graftrec VERB key=value ...\n\n{verbs}\n\nExamples:\n{examples}\n\ngraftrec VERB --help says more."
 

@@ -105,7 +105,7 @@ def check(*argv: str, dirs: Sequence[str] = ()) -> list[str]:
         ("-m", "trunk=glob(*)"),
         ("seed=0", "-m", "optimizer.lr=0.1,0.2"),
         ("trunk.dropout=0",),
-        ("hydra.run.dir=/tmp/x",),
+        ("hydra.run.dir=elsewhere/x",),
         ("target.buy.head.hidden=[1,2]",),
     ],
 )
