@@ -17,12 +17,14 @@ class Feature:
 
     ``id`` is (B,) int64, ``ids`` (multi-value) and ``history`` (newest last) are (B, L) int64 rows of ``table``
     where 0 is unknown or padding; ``number`` is (B,) float, standardised on training rows. A history may carry the age
-    of each event in a column of its own, named ``<name>_age``: (B, L) float, log(1 + days).
+    of each event in a column of its own, named ``<name>_age``: (B, L) float, log(1 + days). An ``id`` with ``keep`` is
+    never hidden by the encoder's id dropout.
     """
 
     name: str
     kind: FeatureKind
     table: str = ""
+    keep: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Which files, and what their columns mean; one file each."""

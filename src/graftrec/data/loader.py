@@ -1,0 +1,102 @@
+"""One batch of every stream per step, in an order that a seed and a position decide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from graftrec.batch import Batch
+from graftrec.data.seeds import generator
+from graftrec.data.streams.base import Stage, StreamData
+
+Mixing = Literal["equal", "proportional"]
+
+
+class TrainLoader:
+    """Training batches ``{stream: Batch}``; an epoch is one pass over the streams in ``paced_by``.
+
+    Every stream shuffles and draws with seeds of its own (from its name), so the batches of a target are the same
+    whatever trains beside it. A stream with fewer rows starts over, newly shuffled.
+
+    Args:
+        streams: what to draw from. paced_by: names of those that an epoch passes once (the largest decides).
+        batch_size: rows of the pacing streams per step, over all processes.
+        mixing: rows of the others per step: ``equal`` the same number; ``proportional`` as many as let each pass once
+            an epoch.
+        seed: of the order and of everything drawn.
+
+    The position (``epoch``, ``step``) can be saved and set; iteration goes on from there.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, StreamData],
+        paced_by: Sequence[str],
+        batch_size: int,
+        mixing: Mixing = "proportional",
+        seed: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size should be at least 1. Found {batch_size}.")
+        self.streams, self.seed = dict(streams), seed
+        self.steps = math.ceil(max(streams[name].rows for name in paced_by) / batch_size)
+        self.sizes = {name: batch_size for name in streams}
+        if mixing == "proportional":
+            for name in set(streams) - set(paced_by):
+                self.sizes[name] = math.ceil(streams[name].rows / self.steps)
+        self.epoch = self.step = 0
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[dict[str, Batch]]:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        order: dict[str, tuple[int, torch.Tensor]] = {}
+        for step in range(self.step, self.steps):
+            batches = {}
+            for name, stream in self.streams.items():
+                index = self._index(name, self.epoch * self.steps + step, order)
+                random = generator(self.seed, name, "draw", self.epoch, step, rank)
+                batches[name] = stream.batch(index[rank::world], random)
+            self.step = step + 1
+            if self.step == self.steps:
+                self.epoch, self.step = self.epoch + 1, 0
+            yield batches
+
+    def _index(self, name: str, step: int, order: dict[str, tuple[int, torch.Tensor]]) -> torch.Tensor:
+        """Rows of a stream at a step since the start: its passes are laid end to end, each cut into whole batches."""
+        rows, size = self.streams[name].rows, self.sizes[name]
+        per_pass = math.ceil(rows / size)
+        done, at = divmod(step, per_pass)
+        if order.get(name, (-1,))[0] != done:
+            order[name] = (done, torch.randperm(rows, generator=generator(self.seed, name, "order", done)))
+        return order[name][1][at * size : (at + 1) * size]
+
+    def state_dict(self) -> dict[str, int]:
+        """The position."""
+        return {"epoch": self.epoch, "step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a position."""
+        self.epoch, self.step = state["epoch"], state["step"]
+
+
+class EvaluationLoader:
+    """Each row of a stage once, as batches ``{stream: Batch}`` of one stream each; every ``world``-th is a rank's."""
+
+    def __init__(self, streams: Mapping[str, StreamData], stage: Stage) -> None:
+        self.streams, self.stage = dict(streams), stage
+
+    def __iter__(self) -> Iterator[dict[str, Batch]]:
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        count = 0
+        for name, stream in self.streams.items():
+            for batch in stream.evaluation(self.stage):
+                if count % world == rank:
+                    yield {name: batch}
+                count += 1

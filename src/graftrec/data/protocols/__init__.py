@@ -1,0 +1,1 @@
+"""How a dataset becomes domains, histories and splits; one LightningDataModule each."""

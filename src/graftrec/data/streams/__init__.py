@@ -1,0 +1,1 @@
+"""Rows of one domain and kind, from contiguous columns to batches; one file each."""

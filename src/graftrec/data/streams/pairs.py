@@ -1,0 +1,68 @@
+"""Pairs of items and how related they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graftrec.batch import Batch
+from graftrec.data.similarity import Pairs, co_purchase
+from graftrec.data.streams.base import Stage, StreamData
+from graftrec.schema import Feature, Label, Stream
+
+TRAIN_SUPPORT, HELD_OUT_SUPPORT = 2, 5
+
+
+class PairRows(StreamData):
+    """Item pairs labelled with their co-purchase cosine, each window counted on its own rows.
+
+    Training rows are the pairs with at least 2 common baskets before the cut; each comes with one pair drawn at random
+    (most of them never bought together), else everything would be similar. Validation and test pairs are those with at
+    least 5 common baskets inside their window, beside ``trained``, the similarity of the same pair before the cut.
+
+    Args:
+        name: of the stream. basket, item: (n,) int64, items from 1. window: (n,) 0 train, 1 val, 2 test.
+        items: (N,) item rows that may be drawn.
+    """
+
+    def __init__(self, name: str, basket: Tensor, item: Tensor, window: Tensor, items: Tensor) -> None:
+        self.schema = Stream(
+            name, (Feature("item", "id", "item", keep=True),), (Label("similarity", "number"),), candidate="item"
+        )
+        self._items, self._span = items, int(items.max()) + 1
+        counted = []
+        for part, support in ((0, TRAIN_SUPPORT), (1, HELD_OUT_SUPPORT), (2, HELD_OUT_SUPPORT)):
+            inside = window == part
+            counted.append(co_purchase(basket[inside].numpy(), item[inside].numpy(), support))
+        train = counted[0]
+        self._a, self._b = torch.from_numpy(train.a), torch.from_numpy(train.b)
+        self._similarity = torch.from_numpy(train.cosine)
+        self._key = self._a * self._span + self._b  # sorted, as co_purchase sorts
+        self.rows = len(self._a)
+        self._held_out = {"val": counted[1], "test": counted[2]}
+        self.splits = {"train": self.rows, "val": len(counted[1].a), "test": len(counted[2].a)}
+
+    def trained(self, a: Tensor, b: Tensor) -> Tensor:
+        """Similarity (B,) of pairs as counted before the cut, 0 where it was below the support."""
+        if not self.rows:
+            return torch.zeros(a.shape)
+        key = torch.minimum(a, b) * self._span + torch.maximum(a, b)
+        at = torch.searchsorted(self._key, key).clamp_max(self.rows - 1)
+        return torch.where(self._key[at] == key, self._similarity[at], 0.0)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Batch:
+        drawn = self._items[torch.randint(len(self._items), (2, len(index)), generator=generator)]
+        a, b = torch.cat([self._a[index], drawn[0]]), torch.cat([self._b[index], drawn[1]])
+        label = self.trained(a, b).masked_fill(a == b, torch.nan)
+        return {"item": a, "candidate": b[:, None], "similarity": label[:, None]}
+
+    def evaluation(self, stage: Stage) -> Iterator[Batch]:
+        pairs: Pairs = self._held_out[stage]
+        for low in range(0, len(pairs.a), 65_536):
+            part = slice(low, low + 65_536)
+            a, b = torch.from_numpy(np.ascontiguousarray(pairs.a[part])), torch.from_numpy(pairs.b[part])
+            label = torch.from_numpy(pairs.cosine[part])
+            yield {"item": a, "candidate": b[:, None], "similarity": label[:, None], "trained": self.trained(a, b)}

@@ -1,0 +1,84 @@
+"""The contract of every task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from graftrec.batch import Batch
+from graftrec.heads.base import Head
+from graftrec.losses.base import Loss, masked_mean
+from graftrec.metrics.pointwise import Value
+from graftrec.schema import Label
+
+LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "ece")
+
+
+class Task(nn.Module, ABC):
+    """A label, a head, a loss and metrics. Its role is where it is selected, not a property of the task.
+
+    Args:
+        head: the task's own network. loss: per label. stream: whose rows it learns from. column: its label there.
+        reads: ``trunk`` gives the head z (B, out_dim); ``encoder`` all fields side by side (B, F * D).
+        weight: of its loss, above the role's.
+        label: of the column (completed by the program).
+    """
+
+    ranks = False  # True: evaluated on rankings of a catalogue, else on rows
+    main: str  # the metric that chooses a checkpoint when this task is the target
+    kinds: tuple[str, ...]  # of labels that it can learn
+
+    def __init__(
+        self,
+        head: Head,
+        loss: Loss,
+        stream: str,
+        column: str,
+        label: Label,
+        reads: Literal["trunk", "encoder"] = "trunk",
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if label.kind not in self.kinds:
+            raise ValueError(f"'{column}' is a {label.kind} label, and {type(self).__name__} learns {self.kinds[0]}")
+        if weight <= 0:
+            raise ValueError(f"weight should be positive. Found {weight}.")
+        self.head, self.criterion = head, loss
+        self.stream, self.column, self.label, self.reads, self.weight = stream, column, label, reads, weight
+
+    @abstractmethod
+    def predict(self, logits: Tensor) -> Tensor:
+        """What the logits say: probabilities, or numbers in the label's unit."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Masked mean over labelled rows, global over processes; an exact 0 with a graph where none is labelled."""
+        label = batch[self.column]
+        mask = label != -1 if label.dtype == torch.int64 else ~label.isnan()
+        output = logits if self.criterion.of == "logits" else self.predict(logits)
+        return masked_mean(self.criterion(output, torch.where(mask, label, torch.zeros_like(label))), mask)
+
+    @abstractmethod
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        """Take in one evaluation batch."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, Value]:
+        """Metrics of everything taken in, over all processes; then start over."""
+
+    @abstractmethod
+    def units(self) -> dict[str, Tensor]:
+        """Values of the last ``compute`` per user or row (n,), NaN where undefined: what a paired test compares."""
+
+
+def gathered(parts: list[Tensor]) -> Tensor:
+    """All processes' rows, on the CPU: a metric is computed on what it is about, never averaged over ranks."""
+    own = torch.cat(parts).cpu() if parts else torch.zeros(0)
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return own
+    everything: list[Tensor | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(everything, own)
+    return torch.cat([part for part in everything if part is not None and len(part)])

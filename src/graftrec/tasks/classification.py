@@ -1,0 +1,24 @@
+"""One of several classes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from graftrec.metrics.pointwise import Value, classes
+from graftrec.tasks.rows import RowTask, correct
+
+
+class Classification(RowTask):
+    """Learns a ``category`` label: logits (B, C), probabilities by softmax; accuracy, macro recall and F1, recall@5."""
+
+    main = "accuracy"
+    kinds = ("category",)
+
+    def predict(self, logits: Tensor) -> Tensor:
+        return logits.float().softmax(-1)
+
+    def metrics(self, prediction: Tensor, label: Tensor) -> dict[str, Value]:
+        return classes(prediction, label)
+
+    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
+        return {"accuracy": correct(prediction, label)}

@@ -1,0 +1,62 @@
+"""Which items, out of a whole catalogue."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graftrec.batch import Batch
+from graftrec.metrics.pointwise import Value, binary
+from graftrec.metrics.ranking import ranking_metrics
+from graftrec.tasks.base import Task, gathered
+
+
+class Recommendation(Task):
+    """Learns a ``binary`` label of each candidate (B, C), and is evaluated by ranking the whole catalogue.
+
+    recall@k, ndcg@k, hr@k and mrr@k are means over users with at least one relevant item. The cohort ``first_time``
+    leaves what a user had bought before the cut out of both the relevant items and the candidates. ``auc`` is over all
+    user x item pairs.
+
+    Args:
+        k: length of the list that counts.
+    """
+
+    ranks = True
+    kinds = ("binary",)
+
+    def __init__(self, *args: object, k: int = 10, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.k = k
+        self.main = f"ndcg@{k}"
+        self._parts: dict[str, list[Tensor]] = {}
+        self._units: dict[str, Tensor] = {}
+
+    def predict(self, logits: Tensor) -> Tensor:
+        return logits.float().sigmoid()
+
+    def update(self, logits: Tensor, batch: Batch) -> None:
+        found = {"query": batch["query"], "scores": logits.detach().float(), "relevant": batch["relevant"]}
+        found |= ranking_metrics(found["scores"], batch["relevant"], k=self.k)
+        first = ranking_metrics(found["scores"], batch["relevant"] & batch["fresh"], batch["fresh"], k=self.k)
+        found |= {f"{name}/first_time": values for name, values in first.items()}
+        for name, values in found.items():
+            self._parts.setdefault(name, []).append(values)
+
+    def compute(self) -> dict[str, Value]:
+        found = {name: gathered(parts) for name, parts in self._parts.items()}
+        self._parts = {}
+        if not found:
+            return {self.main: Value(None, "0 users")}
+        order = torch.argsort(found["query"])
+        scores, relevant = found.pop("scores"), found.pop("relevant")
+        self._units = {name: values[order] for name, values in found.items()}
+        metrics = {"auc": binary(scores.flatten().sigmoid(), relevant.flatten().float())["auc"]}
+        for name, values in found.items():
+            if name != "query":
+                kept = values[~values.isnan()]
+                metrics[name] = Value(float(kept.mean())) if len(kept) else Value(None, "0 users with a relevant item")
+        return metrics
+
+    def units(self) -> dict[str, Tensor]:
+        return self._units
