@@ -23,7 +23,7 @@ ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history"}
-KNOWN |= {"params", "schema", "dataset", "seed", "label", "names"}
+KNOWN |= {"params", "schema", "dataset", "label", "prior", "folder", "config", "group"}
 
 
 def conf_dir() -> Path:

@@ -104,7 +104,7 @@ class Purchases:
             if kind == "pairs":
                 window = (time >= self.cuts[0]).astype(np.int64) + (time >= self.cuts[1])
                 numbers = torch.from_numpy(item), torch.from_numpy(window)
-                made[prefix + kind] = PairRows(prefix + kind, basket, *numbers, catalogue)
+                made[prefix + kind] = PairRows(prefix + kind, basket, *numbers, catalogue, seed)
                 continue
             lines = Lines(
                 user=torch.from_numpy(self.everybody.encode(rows["user"])),

@@ -60,6 +60,11 @@ class PhaseProgress(ProgressBar):
         self._enabled = True
 
     @property
+    def seconds(self) -> float:
+        """Seconds of training in the phase so far, without validation."""
+        return self._seconds
+
+    @property
     def rows_per_second(self) -> float:
         """Training speed of the phase so far, without the time validation took."""
         return self._rows / self._seconds if self._seconds > 0 else 0.0

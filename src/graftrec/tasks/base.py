@@ -25,7 +25,7 @@ class Task(nn.Module, ABC):
         head: the task's own network. loss: per label. stream: whose rows it learns from. column: its label there.
         reads: ``trunk`` gives the head z (B, out_dim); ``encoder`` all fields side by side (B, F * D).
         weight: of its loss, above the role's.
-        label: of the column (completed by the program).
+        label, prior: of the column (completed by the program); see `prior_of`.
     """
 
     ranks = False  # True: evaluated on rankings of a catalogue, else on rows
@@ -41,6 +41,7 @@ class Task(nn.Module, ABC):
         label: Label,
         reads: Literal["trunk", "encoder"] = "trunk",
         weight: float = 1.0,
+        prior: Tensor | None = None,
     ) -> None:
         super().__init__()
         if label.kind not in self.kinds:
@@ -49,6 +50,14 @@ class Task(nn.Module, ABC):
             raise ValueError(f"weight should be positive. Found {weight}.")
         self.head, self.criterion = head, loss
         self.stream, self.column, self.label, self.reads, self.weight = stream, column, label, reads, weight
+
+        self.register_buffer("prior", torch.zeros(()) if prior is None else prior)
+        self.prior: Tensor
+
+    def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
+        """Logits: the head's, above what the training labels say on average."""
+        logits: Tensor = self.head(z) if self.label.kind == "category" else self.head(z, candidate, cross)
+        return logits + self.prior
 
     @abstractmethod
     def predict(self, logits: Tensor) -> Tensor:
@@ -72,6 +81,22 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def units(self) -> dict[str, Tensor]:
         """Values of the last ``compute`` per user or row (n,), NaN where undefined: what a paired test compares."""
+
+
+def prior_of(label: Label, values: Tensor) -> Tensor:
+    """The constant logits that predict the average of training labels ``values`` (missing ones are left out).
+
+    A head that starts there learns differences from its first step on. From 0, rare positives make the first steps
+    push every logit down, until the squared error of a sigmoid has no gradient left (as in T.-Y. Lin et al., Focal
+    Loss, 2017, https://arxiv.org/abs/1708.02002, section 4.1). One label of each kind is added, so all is finite.
+    """
+    if label.kind == "category":
+        count = torch.bincount(values[values >= 0], minlength=label.classes) + 1.0
+        return (count / count.sum()).log()
+    kept = values[~values.isnan()]
+    if label.kind == "number":
+        return kept.mean() if len(kept) else torch.zeros(())
+    return ((kept.sum() + 1) / (len(kept) + 2)).logit()
 
 
 def gathered(parts: list[Tensor]) -> Tensor:

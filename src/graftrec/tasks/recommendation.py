@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
+from graftrec.heads.base import Head
+from graftrec.losses.base import Loss
 from graftrec.metrics.pointwise import Value, binary
 from graftrec.metrics.ranking import ranking_metrics
+from graftrec.schema import Label
 from graftrec.tasks.base import Task, gathered
 
 
@@ -25,8 +28,20 @@ class Recommendation(Task):
     ranks = True
     kinds = ("binary",)
 
-    def __init__(self, *args: object, k: int = 10, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        head: Head,
+        loss: Loss,
+        stream: str,
+        column: str,
+        label: Label,
+        weight: float = 1.0,
+        prior: Tensor | None = None,
+        k: int = 10,
+    ) -> None:
+        super().__init__(head, loss, stream, column, label, "trunk", weight, prior)
+        if k < 1:
+            raise ValueError(f"k should be at least 1. Found {k}.")
         self.k = k
         self.main = f"ndcg@{k}"
         self._parts: dict[str, list[Tensor]] = {}
@@ -51,7 +66,7 @@ class Recommendation(Task):
         order = torch.argsort(found["query"])
         scores, relevant = found.pop("scores"), found.pop("relevant")
         self._units = {name: values[order] for name, values in found.items()}
-        metrics = {"auc": binary(scores.flatten().sigmoid(), relevant.flatten().float())["auc"]}
+        metrics = {"auc": binary(scores.flatten().double().sigmoid(), relevant.flatten().float())["auc"]}
         for name, values in found.items():
             if name != "query":
                 kept = values[~values.isnan()]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
+from graftrec.data.seeds import generator
 from graftrec.schema import Stream
 
 Stage = Literal["val", "test"]
@@ -22,15 +23,28 @@ class StreamData(ABC):
         schema: what the columns of a batch mean.
         rows: number of training rows.
         splits: rows of train, val and test.
+        sample: at most 4,096 training rows, drawn once: what scales and priors are fitted on.
+        references: columns of evaluation batches that are predictions themselves, to stand beside a model's.
     """
 
     schema: Stream
     rows: int
     splits: dict[str, int]
+    sample: Batch
+    references: tuple[str, ...] = ()
 
     @abstractmethod
-    def batch(self, index: Tensor, generator: torch.Generator) -> Batch:
-        """Training rows ``index`` (B,); whatever is drawn for them comes from ``generator``."""
+    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
+        """Training rows ``index`` (B,); whatever is drawn for them comes from ``random``."""
+
+    def draw_sample(self, seed: int, rows: int = 4096) -> Batch:
+        """Training rows drawn with the split's seed."""
+        random = generator(seed, self.schema.name, "sample")
+        return self.batch(torch.randint(self.rows, (min(self.rows, rows),), generator=random), random)
+
+    @abstractmethod
+    def labels(self, column: str) -> Tensor:
+        """A label of all training rows: (n,), for the baselines that need nothing else."""
 
     @abstractmethod
     def evaluation(self, stage: Stage) -> Iterator[Batch]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,13 +104,12 @@ class BasketRows(StreamData):
     def _fit_scale(self, seed: int) -> None:
         """Mean and spread of the numbers and cross columns, on training rows."""
         self._scale = {"numbers": (torch.zeros(1), torch.ones(1)), "cross": (torch.zeros(1), torch.ones(1))}
-        random = seeded(seed, "scale")
-        index = torch.randint(self.rows, (min(self.rows, 4096),), generator=random)
-        batch = self.batch(index, random)
+        batch = self.draw_sample(seed)
         numbers = torch.stack([batch[name] for name in NUMBERS], -1)
         for key, values in (("numbers", numbers), ("cross", batch["cross"].flatten(0, 1))):
             spread = values.std(0)
             self._scale[key] = (values.mean(0), torch.where(spread > 1e-6, spread, 1.0))
+        self.sample = batch
 
     def _features(self, user: Tensor, time: Tensor) -> Batch:
         """What is known of users (B,) strictly before times (B,)."""
@@ -136,14 +135,19 @@ class BasketRows(StreamData):
         mean, spread = self._scale["cross"]
         return (self.cross(user, self._place[items], time) - mean) / spread
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> Batch:
+    def labels(self, column: str) -> Tensor:
+        if column == "bought":
+            return (self._items[self._train] > 0).float()
+        return self._next(self._basket[self._train])[column].masked_fill(~self._opens[self._train], -1)
+
+    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
         row = self._train[index]
         basket = self._basket[row]
         user = self._user[basket]
-        time = self._time[basket] - torch.rand(len(row), generator=generator, dtype=torch.float64) * self.lag
+        time = self._time[basket] - torch.rand(len(row), generator=random, dtype=torch.float64) * self.lag
         bought = self._items[row]
         catalogue = self.lines.items
-        drawn = catalogue[torch.randint(len(catalogue), (len(row), self.negatives), generator=generator)]
+        drawn = catalogue[torch.randint(len(catalogue), (len(row), self.negatives), generator=random)]
         key = basket[:, None] * len(self._place) + drawn
         at = torch.searchsorted(self._in_basket, key).clamp_max(len(self._in_basket) - 1)
         label = torch.cat([(bought > 0).float(), torch.zeros(drawn.shape)], 1)
@@ -162,7 +166,7 @@ class BasketRows(StreamData):
         for basket in baskets.split(2048):
             user = self._user[basket]
             yield {**self._features(user, torch.full(user.shape, cut, dtype=torch.float64)), **self._next(basket)}
-        for users in self._user[baskets].unique().split(self.ranked_at_once):
+        for users in self.users(stage).split(self.ranked_at_once):
             yield self.ranking(users, stage)
 
     @property
@@ -175,17 +179,28 @@ class BasketRows(StreamData):
 
         ``relevant`` (B, N): bought inside the stage's window. ``fresh`` (B, N): never bought before the cut.
         """
-        low = self.lines.cuts[0 if stage == "val" else 1]
-        high = self.lines.cuts[1] if stage == "val" else np.inf
-        time = torch.full(users.shape, low, dtype=torch.float64)
-        cross = self._cross(users, self.lines.items[None], time)
-        inside = (self.lines.time >= low) & (self.lines.time < high)
-        relevant = self._matrix(users, inside)
-        fresh = ~self._matrix(users, self.lines.time < low)
+        time = torch.full(users.shape, self.lines.cuts[0 if stage == "val" else 1], dtype=torch.float64)
+        relevant, fresh = self.answers(users, stage)
         return {
             **self._features(users, time), "query": users, "catalogue": self.lines.items,
-            "cross": cross, "relevant": relevant, "fresh": fresh,
+            "cross": self._cross(users, self.lines.items[None], time), "relevant": relevant, "fresh": fresh,
         }  # fmt: skip
+
+    def users(self, stage: Stage) -> Tensor:
+        """Users (U,) who bought something inside the stage's window, sorted."""
+        return self._user[self._evaluated[stage]].unique()
+
+    def answers(self, users: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+        """``relevant`` and ``fresh`` (B, N) of users (B,); see `ranking`."""
+        low = self.lines.cuts[0 if stage == "val" else 1]
+        high = self.lines.cuts[1] if stage == "val" else math.inf
+        relevant = self._matrix(users, (self.lines.time >= low) & (self.lines.time < high))
+        return relevant, ~self._matrix(users, self.lines.time < low)
+
+    @property
+    def places(self) -> Tensor:
+        """Each line's place in the catalogue: (n,) int64 in [0, N)."""
+        return self._place[self.lines.item]
 
     def _matrix(self, users: Tensor, kept: Tensor) -> Tensor:
         """Who bought what (B, N) among the lines ``kept``."""

@@ -21,14 +21,16 @@ class PairRows(StreamData):
 
     Training rows are the pairs with at least 2 common baskets before the cut; each comes with one pair drawn at random
     (most of them never bought together), else everything would be similar. Validation and test pairs are those with at
-    least 5 common baskets inside their window, beside ``trained``, the similarity of the same pair before the cut.
+    least 5 common baskets inside their window, beside ``training_similarity``, what the same pair had before the cut.
 
     Args:
         name: of the stream. basket, item: (n,) int64, items from 1. window: (n,) 0 train, 1 val, 2 test.
-        items: (N,) item rows that may be drawn.
+        items: (N,) item rows that may be drawn. seed: the split's.
     """
 
-    def __init__(self, name: str, basket: Tensor, item: Tensor, window: Tensor, items: Tensor) -> None:
+    references = ("training_similarity",)
+
+    def __init__(self, name: str, basket: Tensor, item: Tensor, window: Tensor, items: Tensor, seed: int) -> None:
         self.schema = Stream(
             name, (Feature("item", "id", "item", keep=True),), (Label("similarity", "number"),), candidate="item"
         )
@@ -45,6 +47,8 @@ class PairRows(StreamData):
         self._held_out = {"val": counted[1], "test": counted[2]}
         self.splits = {"train": self.rows, "val": len(counted[1].a), "test": len(counted[2].a)}
 
+        self.sample = self.draw_sample(seed) if self.rows else {}
+
     def trained(self, a: Tensor, b: Tensor) -> Tensor:
         """Similarity (B,) of pairs as counted before the cut, 0 where it was below the support."""
         if not self.rows:
@@ -53,11 +57,14 @@ class PairRows(StreamData):
         at = torch.searchsorted(self._key, key).clamp_max(self.rows - 1)
         return torch.where(self._key[at] == key, self._similarity[at], 0.0)
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> Batch:
-        drawn = self._items[torch.randint(len(self._items), (2, len(index)), generator=generator)]
+    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
+        drawn = self._items[torch.randint(len(self._items), (2, len(index)), generator=random)]
         a, b = torch.cat([self._a[index], drawn[0]]), torch.cat([self._b[index], drawn[1]])
         label = self.trained(a, b).masked_fill(a == b, torch.nan)
         return {"item": a, "candidate": b[:, None], "similarity": label[:, None]}
+
+    def labels(self, column: str) -> Tensor:
+        return self._similarity
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
         pairs: Pairs = self._held_out[stage]
@@ -65,4 +72,9 @@ class PairRows(StreamData):
             part = slice(low, low + 65_536)
             a, b = torch.from_numpy(np.ascontiguousarray(pairs.a[part])), torch.from_numpy(pairs.b[part])
             label = torch.from_numpy(pairs.cosine[part])
-            yield {"item": a, "candidate": b[:, None], "similarity": label[:, None], "trained": self.trained(a, b)}
+            yield {
+                "item": a,
+                "candidate": b[:, None],
+                "similarity": label[:, None],
+                "training_similarity": self.trained(a, b),
+            }

@@ -19,7 +19,7 @@ class TableRows(StreamData):
         schema: ids, then numbers, in the order of the matrices; labels likewise.
         ids: (n, F) int64. numbers: (n, M) float32. labels: (n, T) float32, NaN where missing.
         train, val, test: row numbers of each split.
-        evaluated_at_once: rows of an evaluation batch.
+        seed: the split's. evaluated_at_once: rows of an evaluation batch.
     """
 
     def __init__(
@@ -31,6 +31,7 @@ class TableRows(StreamData):
         train: Tensor,
         val: Tensor,
         test: Tensor,
+        seed: int,
         evaluated_at_once: int = 8192,
     ) -> None:
         self.schema, self.rows, self._at_once = schema, len(train), evaluated_at_once
@@ -39,18 +40,17 @@ class TableRows(StreamData):
         self.splits = {"train": len(train), "val": len(val), "test": len(test)}
         self._id_names = [feature.name for feature in schema.features if feature.kind == "id"]
         self._number_names = [feature.name for feature in schema.features if feature.kind == "number"]
+        self.sample = self.draw_sample(seed) if self.rows else {}
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> Batch:
+    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
         return self._take(self._train[index])
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
         for rows in self._evaluated[stage].split(self._at_once):
             yield self._take(rows)
 
-    def labels(self, name: str, part: str = "train") -> Tensor:
-        """A label of the training rows, or of another split: (n,) float32."""
-        rows = self._train if part == "train" else self._evaluated[part]
-        return self._labels[rows, [label.name for label in self.schema.labels].index(name)]
+    def labels(self, column: str) -> Tensor:
+        return self._labels[self._train, [label.name for label in self.schema.labels].index(column)]
 
     def _take(self, rows: Tensor) -> Batch:
         batch = dict(zip(self._id_names, self._ids[rows].unbind(1), strict=True))

@@ -1,0 +1,112 @@
+"""From a checked tree and prepared data to a module: the one place where dimensions meet constructors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from graftrec.config import build, near
+from graftrec.data.protocols.base import Protocol
+from graftrec.data.seeds import derived
+from graftrec.errors import UserError
+from graftrec.module import GraftModule
+from graftrec.nn.encoder import Encoder
+from graftrec.schema import Stream
+from graftrec.tasks.base import Task, prior_of
+from graftrec.transfer.base import ROLES
+
+WARM_UP = 0.1  # share of the steps
+
+
+def task_trees(tree: Mapping[str, Any], roles: tuple[str, ...] = ROLES) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Task name -> (role, its tree), for the tasks of these roles."""
+    return {name: (role, task) for role in ROLES if role in roles for name, task in (tree.get(role) or {}).items()}
+
+
+def streams_of(tree: Mapping[str, Any], roles: tuple[str, ...] = ROLES) -> list[str]:
+    """Streams that the tasks of these roles read, each once."""
+    return list(dict.fromkeys(str(task["stream"]) for _, task in task_trees(tree, roles).values()))
+
+
+def check_columns(tree: Mapping[str, Any], protocol: Protocol) -> None:
+    """UserError for every task whose column its stream does not have."""
+    problems = []
+    for name, (role, task) in task_trees(tree).items():
+        labels = [label.name for label in protocol.streams[task["stream"]].schema.labels]
+        if task["column"] not in labels:
+            problems.append(
+                f"{role}.{name}.column: stream '{task['stream']}' has no label '{task['column']}'"
+                f"{near(str(task['column']), labels)}"
+            )
+    if problems:
+        raise UserError(problems)
+
+
+def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...], seed: int) -> GraftModule:
+    """Build the module of the tasks of ``roles``; each part draws its weights with a seed of its own name.
+
+    Raises:
+        UserError: parts that do not fit each other or a value that a constructor refuses.
+    """
+    chosen = task_trees(tree, roles)
+    schema = protocol.schema(streams_of(tree, roles))
+    torch.manual_seed(derived(seed, "encoder"))
+    encoder: Encoder = build(tree["encoder"], schema=schema)
+    reading = {name: task["stream"] for name, (_, task) in chosen.items() if task.get("reads", "trunk") == "trunk"}
+    fields, history = _trunk_input({stream: schema.streams[stream] for stream in reading.values()})
+    torch.manual_seed(derived(seed, "trunk"))
+    trunk = build(tree["trunk"], fields=fields, width=encoder.width, history=history, tasks=list(reading))
+    tasks: dict[str, Task] = {}
+    for name, (_, task) in chosen.items():
+        stream = schema.streams[task["stream"]]
+        label = stream.label(task["column"])
+        ranked = bool(stream.candidate) and label.kind != "category"
+        torch.manual_seed(derived(seed, "head", name))
+        tasks[name] = build(
+            task,
+            label=label,
+            prior=prior_of(label, protocol.streams[task["stream"]].sample[task["column"]]),
+            classes=label.classes,
+            in_dim=trunk.out_dim if name in reading else _fields(stream) * encoder.width,
+            item_dim=encoder.width if ranked else 0,
+            cross_dim=len(stream.cross) if ranked else 0,
+        )
+    balancer = build(tree["balancer"], tasks=list(tasks))
+
+    def optimize(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer: torch.optim.Optimizer = build(tree["optimizer"], params=parameters)
+        return optimizer
+
+    def schedule(optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler | None:
+        if tree["schedule"] == "constant":
+            return None
+        return OneCycleLR(optimizer, tree["optimizer"]["lr"], max(2, steps), pct_start=WARM_UP, cycle_momentum=False)
+
+    role_of = {name: role for name, (role, _) in chosen.items()}
+    return GraftModule(
+        encoder, trunk, tasks, role_of, balancer, float(tree["lambda_shared"]), optimize, schedule, dict(tree)
+    )
+
+
+def _fields(stream: Stream) -> int:
+    """F: one per id or multi-value feature, one for all numbers; a history is no field."""
+    kinds = [feature.kind for feature in stream.features]
+    return kinds.count("id") + kinds.count("ids") + ("number" in kinds)
+
+
+def _trunk_input(streams: Mapping[str, Stream]) -> tuple[int, bool]:
+    """Fields and history that the trunk reads, which must be the same in every stream."""
+    shapes = {
+        name: (_fields(stream), any(feature.kind == "history" for feature in stream.features))
+        for name, stream in streams.items()
+    }
+    if len(set(shapes.values())) > 1:
+        said = "; ".join(f"{name}: {f} fields, {'a' if h else 'no'} history" for name, (f, h) in shapes.items())
+        raise UserError(
+            f"one trunk cannot read streams of different shape ({said}); set reads: encoder for one of them"
+        )
+    return next(iter(shapes.values()), (1, False))
