@@ -13,6 +13,7 @@ from graftrec.config import build, near
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.errors import UserError
+from graftrec.jobs import redact
 from graftrec.module import GraftModule
 from graftrec.nn.encoder import Encoder
 from graftrec.schema import Stream
@@ -88,7 +89,7 @@ def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...]
 
     role_of = {name: role for name, (role, _) in chosen.items()}
     return GraftModule(
-        encoder, trunk, tasks, role_of, balancer, float(tree["lambda_shared"]), optimize, schedule, dict(tree)
+        encoder, trunk, tasks, role_of, balancer, float(tree["lambda_shared"]), optimize, schedule, redact(dict(tree))
     )
 
 

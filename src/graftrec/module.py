@@ -53,6 +53,7 @@ class GraftModule(pl.LightningModule):
         self.roles, self.lambda_shared = dict(roles), lambda_shared
         self._optimize, self._schedule = optimize, schedule
         self.phase = Phase("joint", ROLES, 1)
+        self.log_every = 20  # steps; what is not looked at is not computed
         self.results: dict[str, dict[str, Value]] = {}  # of the last evaluation: task -> metric -> value
 
     def task(self, name: str) -> Task:
@@ -96,7 +97,7 @@ class GraftModule(pl.LightningModule):
         zero = next(iter(named.values())) * 0
         vector = torch.stack([named.get(name, zero) for name in self.tasks])
         total: Tensor = self.balancer(vector)
-        if self.global_step % self.trainer.log_every_n_steps == 0:
+        if self.global_step % self.log_every == 0:
             self._log_losses(losses, named, vector, total)
         return total
 

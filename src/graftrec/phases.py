@@ -53,12 +53,14 @@ def run_plan(
     progress: Callable[[str], PhaseProgress],
 ) -> Arm:
     """Train all phases of ``plan`` and evaluate each task in the last phase that trains it."""
-    arm, states = Arm(), {}
+    arm = Arm()
+    states: dict[str, dict[str, Tensor]] = {}
     seed = int(tree["seed"])
     last_of = {role: phase.name for phase in plan for role in phase.roles}
     for number, phase in enumerate(plan):
         module = assemble(tree, protocol, phase.roles, seed)
         module.phase = phase
+        module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
         if phase.start_from is not None:
             report = carry(module, states[phase.start_from], phase.carry)
             arm.carried.append(f"{phase.start_from} -> {phase.name}: {report.line()}")
@@ -133,7 +135,7 @@ def freeze(module: GraftModule, prefixes: Sequence[str]) -> None:
 class quiet(warnings.catch_warnings):  # noqa: N801
     """Leave out what Lightning says about choices that are ours."""
 
-    def __enter__(self) -> None:  # type: ignore[override]
+    def __enter__(self) -> None:
         super().__enter__()
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # torch deprecated what Lightning 2.6.6 walks batches with

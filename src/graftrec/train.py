@@ -78,8 +78,8 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     html.write_report(folder, command=command())
     for table in terminal.result_tables(metrics):
         console.print(table)
-    for line in terminal.undefined_lines(metrics):
-        console.print(line)
+    for why in terminal.undefined_lines(metrics):
+        console.print(why)
     console.print(terminal.verdict_line(metrics))
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), command()))
     return grafted.score

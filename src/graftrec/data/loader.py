@@ -44,7 +44,7 @@ class TrainLoader:
             raise ValueError(f"batch_size should be at least 1. Found {batch_size}.")
         self.streams, self.seed = dict(streams), seed
         self.steps = math.ceil(max(streams[name].rows for name in paced_by) / batch_size)
-        self.sizes = {name: batch_size for name in streams}
+        self.sizes = dict.fromkeys(streams, batch_size)
         if mixing == "proportional":
             for name in set(streams) - set(paced_by):
                 self.sizes[name] = math.ceil(streams[name].rows / self.steps)

@@ -15,6 +15,7 @@ from graftrec.data.datasets.base import Dataset
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
 from graftrec.data.streams.base import StreamData
 from graftrec.data.table import Interactions
+from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
 from graftrec.schema import Schema, Table
 
@@ -34,6 +35,8 @@ class Protocol(pl.LightningDataModule, ABC):
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
         self.card: dict[str, Any] = {}
+        self.users: Vocabulary | None = None  # raw ids of the users and items that histories are about
+        self.items: Vocabulary | None = None
         self._train: TrainLoader | None = None
         self._used: dict[str, StreamData] = {}
 
@@ -46,7 +49,7 @@ class Protocol(pl.LightningDataModule, ABC):
         """Fill ``tables`` and ``streams`` with the streams called ``names``."""
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Read the dataset and make the streams that tasks ask for.
+        """Read the dataset and make the streams that tasks ask for, or all of them if ``names`` is empty.
 
         Raises:
             UserError: a stream that does not exist. DataError: a split without a row.
@@ -58,8 +61,8 @@ class Protocol(pl.LightningDataModule, ABC):
         if unknown:
             raise UserError([f"stream '{name}' does not exist{_near(name, offered)}" for name in unknown])
         self.make(data, wanted or offered)
-        for name, stream in self.streams.items():
-            for split, rows in stream.splits.items():
+        for name in wanted:
+            for split, rows in self.streams[name].splits.items():
                 if not rows:
                     raise DataError("DATA-030", f"{data.name}: the {split} split of stream '{name}' has no row")
         self.card = self._card(data)

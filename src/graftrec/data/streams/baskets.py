@@ -104,6 +104,9 @@ class BasketRows(StreamData):
     def _fit_scale(self, seed: int) -> None:
         """Mean and spread of the numbers and cross columns, on training rows."""
         self._scale = {"numbers": (torch.zeros(1), torch.ones(1)), "cross": (torch.zeros(1), torch.ones(1))}
+        if not self.rows:
+            self.sample = {}
+            return
         batch = self.draw_sample(seed)
         numbers = torch.stack([batch[name] for name in NUMBERS], -1)
         for key, values in (("numbers", numbers), ("cross", batch["cross"].flatten(0, 1))):
@@ -163,10 +166,10 @@ class BasketRows(StreamData):
         """First every basket of the stage for the ``next_`` labels, then every user of it for the ranking."""
         cut = self.lines.cuts[0 if stage == "val" else 1]
         baskets = self._evaluated[stage]
-        for basket in baskets.split(2048):
+        for basket in torch.split(baskets, 2048):
             user = self._user[basket]
             yield {**self._features(user, torch.full(user.shape, cut, dtype=torch.float64)), **self._next(basket)}
-        for users in self.users(stage).split(self.ranked_at_once):
+        for users in torch.split(self.users(stage), self.ranked_at_once):
             yield self.ranking(users, stage)
 
     @property
@@ -179,23 +182,30 @@ class BasketRows(StreamData):
 
         ``relevant`` (B, N): bought inside the stage's window. ``fresh`` (B, N): never bought before the cut.
         """
-        time = torch.full(users.shape, self.lines.cuts[0 if stage == "val" else 1], dtype=torch.float64)
         relevant, fresh = self.answers(users, stage)
-        return {
-            **self._features(users, time), "query": users, "catalogue": self.lines.items,
-            "cross": self._cross(users, self.lines.items[None], time), "relevant": relevant, "fresh": fresh,
-        }  # fmt: skip
+        return {**self.state(users, self.lines.cuts[0 if stage == "val" else 1]), "relevant": relevant, "fresh": fresh}
+
+    def state(self, users: Tensor, day: float) -> Batch:
+        """What is known of users (B,), 0 for a stranger, strictly before a day: all that a ranking reads."""
+        time = torch.full(users.shape, day, dtype=torch.float64)
+        cross = self._cross(users, self.lines.items[None], time)
+        return {**self._features(users, time), "query": users, "catalogue": self.lines.items, "cross": cross}
+
+    def fresh(self, users: Tensor, day: float) -> Tensor:
+        """Items (B, N) of the catalogue that users (B,) never bought before a day."""
+        return ~self._matrix(users, self.lines.time < day)
 
     def users(self, stage: Stage) -> Tensor:
         """Users (U,) who bought something inside the stage's window, sorted."""
-        return self._user[self._evaluated[stage]].unique()
+        users: Tensor = torch.unique(self._user[self._evaluated[stage]])
+        return users
 
     def answers(self, users: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
         """``relevant`` and ``fresh`` (B, N) of users (B,); see `ranking`."""
         low = self.lines.cuts[0 if stage == "val" else 1]
         high = self.lines.cuts[1] if stage == "val" else math.inf
         relevant = self._matrix(users, (self.lines.time >= low) & (self.lines.time < high))
-        return relevant, ~self._matrix(users, self.lines.time < low)
+        return relevant, self.fresh(users, low)
 
     @property
     def places(self) -> Tensor:
@@ -204,10 +214,9 @@ class BasketRows(StreamData):
 
     def _matrix(self, users: Tensor, kept: Tensor) -> Tensor:
         """Who bought what (B, N) among the lines ``kept``."""
-        row_of = torch.full((int(max(self.lines.user.max(), users.max())) + 1,), -1, dtype=torch.int64)
-        row_of[users] = torch.arange(len(users))
-        row = row_of[self.lines.user]
-        kept = kept & (row >= 0)
-        found = torch.zeros(len(users), len(self.lines.items), dtype=torch.bool)
+        distinct, inverse = torch.unique(users, return_inverse=True)
+        row = torch.searchsorted(distinct, self.lines.user).clamp_max(len(distinct) - 1)
+        kept = kept & (distinct[row] == self.lines.user)
+        found = torch.zeros(len(distinct), len(self.lines.items), dtype=torch.bool)
         found[row[kept], self._place[self.lines.item[kept]]] = True
-        return found
+        return found[inverse]

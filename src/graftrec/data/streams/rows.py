@@ -46,7 +46,7 @@ class TableRows(StreamData):
         return self._take(self._train[index])
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
-        for rows in self._evaluated[stage].split(self._at_once):
+        for rows in torch.split(self._evaluated[stage], self._at_once):
             yield self._take(rows)
 
     def labels(self, column: str) -> Tensor:
