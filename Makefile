@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install test lint clean
+.PHONY: install demo test lint clean
 install: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
+
+demo: install
+	$(BIN)/graftrec train experiment=complete_journey
 
 lint: install
 	$(BIN)/ruff check src tests scripts

@@ -131,6 +131,15 @@ def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(cls).parameters)
 
 
+def settable(cls: type[Any]) -> list[str]:
+    """The constructor's arguments that are the user's; an encoder chooses its ``width``, a trunk is told it."""
+    return [
+        name
+        for name, slot in arguments(cls).items()
+        if name not in KNOWN or (name == "width" and slot.default is not inspect.Parameter.empty)
+    ]
+
+
 def build(tree: Mapping[str, Any], **known: Any) -> Any:
     """The object that ``tree`` describes, with everything nested in it.
 
@@ -197,7 +206,7 @@ def _bind(tree: Mapping[str, Any], at: str) -> Iterator[str]:
         if key == "_target_":
             continue
         if key not in named and (not anything or str(key).startswith("_")):
-            yield f"{at}{key}: {target} takes no '{key}'{near(str(key), named - KNOWN or named)}"
+            yield f"{at}{key}: {target} takes no '{key}'{near(str(key), named & set(settable(cls)) or named)}"
         elif key in hints and not fits(value, hints[key]):
             yield f"{at}{key}: should be {_words(hints[key])}, found {_short(value)}"
     for name in sorted(named - set(tree) - KNOWN):

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.report import terminal
+from graftrec.train import screen
 
 
 def main(tree: Mapping[str, Any]) -> int:
@@ -20,7 +20,7 @@ def main(tree: Mapping[str, Any]) -> int:
     start = time.monotonic()
     protocol: Protocol = build(tree["protocol"], dataset=build(tree["dataset"]))
     protocol.prepare([])
-    console = Console()
+    console = screen()
     console.print(terminal.data_line(protocol.card, time.monotonic() - start))
     table = Table(box=None, padding=(0, 1))
     for name in ("stream", "train", "val", "test", "labels"):

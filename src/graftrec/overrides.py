@@ -345,7 +345,7 @@ def _takes(node: Any) -> list[str]:
     if not isinstance(node, dict) or "_target_" not in node:
         return []
     try:
-        return [name for name in config.arguments(config.resolve(node["_target_"])) if name not in config.KNOWN]
+        return config.settable(config.resolve(node["_target_"]))
     except UserError:
         return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Arm:
     score: float = float("nan")
     seconds: float = 0.0
     rows_per_second: float = 0.0
+    evaluation: dict[str, float] = field(default_factory=dict)  # seconds and rows_per_second of the test
     parameters: int = 0
     carried: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -73,10 +75,16 @@ def run_plan(
         states[phase.name] = {name: value.clone() for name, value in module.state_dict().items()}
         ours = [name for name in module.tasks if last_of[module.roles[name]] == phase.name]
         if ours:
-            trainer.validate(module, datamodule=protocol, verbose=False)
+            with quiet():
+                trainer.validate(module, datamodule=protocol, verbose=False)
             arm.val |= {name: module.results[name] for name in ours}
             arm.score = module.score()
-            trainer.test(module, datamodule=protocol, verbose=False)
+            start = time.monotonic()
+            with quiet():
+                trainer.test(module, datamodule=protocol, verbose=False)
+            seconds = time.monotonic() - start
+            rows = sum(protocol.streams[name].splits["test"] for name in streams_of(tree, phase.roles))
+            arm.evaluation = {"seconds": seconds, "rows_per_second": rows / seconds}
             arm.test |= {name: module.results[name] for name in ours}
             arm.units |= {name: dict(module.task(name).units()) for name in ours}
             arm.tasks |= {name: module.task(name) for name in ours}

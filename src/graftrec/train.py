@@ -36,7 +36,7 @@ Metrics = dict[str, Any]
 
 def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
-    console = Console()
+    console = screen()
     protocol, seconds = prepare(tree)
     _write(folder / "data_card.json", protocol.card)
     console.print(terminal.data_line(protocol.card, seconds))
@@ -76,13 +76,19 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, metrics["main"]["metric"])
     plots.comparison(metrics, folder / "comparison.png")
     html.write_report(folder, command=command())
-    for table in terminal.result_tables(metrics):
+    for table in terminal.result_tables(metrics, console.width):
         console.print(table)
     for why in terminal.undefined_lines(metrics):
         console.print(why)
     console.print(terminal.verdict_line(metrics))
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), command()))
     return grafted.score
+
+
+def screen() -> Console:
+    """The terminal, or 120 columns where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:
@@ -139,6 +145,7 @@ def summary(tree: Mapping[str, Any], protocol: Protocol, grafted: Arm, twin: Arm
         "seconds": grafted.seconds,
         "rows_per_second": grafted.rows_per_second,
         "parameters": grafted.parameters,
+        "evaluation": grafted.evaluation,
     }
     return found
 

@@ -35,5 +35,5 @@ def co_purchase(basket: Ints, item: Ints, min_support: int = 1) -> Pairs:
         .sort("item", "item_b")
     )
     cosine = pairs.select(pl.col("support") / (pl.col("n").cast(pl.Float64) * pl.col("n_b")).sqrt()).to_series()
-    numbers = [pairs[name].cast(pl.Int64).to_numpy(writable=True) for name in ("item", "item_b", "support")]
-    return Pairs(*numbers, cosine.cast(pl.Float32).to_numpy(writable=True))
+    a, b, support = (pairs[name].cast(pl.Int64).to_numpy(writable=True) for name in ("item", "item_b", "support"))
+    return Pairs(a, b, support, cosine.cast(pl.Float32).to_numpy(writable=True))

@@ -51,12 +51,31 @@ def roles_table(rows: Sequence[Mapping[str, Any]], lambda_shared: float | None =
     return table
 
 
-def result_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """One table per task: metric, baselines, twin, grafted, grafted - twin with interval and verdict."""
-    return [_result(metrics, task) for task in words.tasks(metrics)]
+def result_tables(metrics: Mapping[str, Any], width: int = 120) -> list[Table]:
+    """One table per task: metric, baselines, twin, grafted, grafted - twin with interval and verdict.
+
+    On a screen of fewer than 110 columns the differences have a table of their own.
+    """
+    tables = []
+    for task in words.tasks(metrics):
+        tables.append(_result(metrics, task, with_difference=width >= 110))
+        if width < 110 and words.table(metrics, "differences", task):
+            tables.append(_difference(metrics, task))
+    return tables
 
 
-def _result(metrics: Mapping[str, Any], task: str) -> Table:
+def _difference(metrics: Mapping[str, Any], task: str) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table.add_column("metric")
+    table.add_column("grafted - twin", no_wrap=True)
+    for metric, difference in words.table(metrics, "differences", task).items():
+        said = words.verdict(difference)
+        text = Text(words.interval(difference)).append(f"  {said}", style=VERDICT_STYLE.get(said, "dim"))
+        table.add_row(_plain(words.label(metric)), text)
+    return table
+
+
+def _result(metrics: Mapping[str, Any], task: str, with_difference: bool = True) -> Table:
     role = str(words.table(metrics, "roles").get(task, ""))
     title = _plain(f"{task} · test").append(f"  {role}", style="dim")
     table = Table(box=SIMPLE, title=title, title_justify="left", padding=(0, 1), collapse_padding=True, pad_edge=False)
@@ -68,7 +87,7 @@ def _result(metrics: Mapping[str, Any], task: str) -> Table:
         head = words.label(name)
         word = min(12, max(6, *map(len, head.split()), 0))
         table.add_column(_plain(head), justify="right", min_width=word, max_width=word, overflow="fold")
-    differences = words.table(metrics, "differences", task)
+    differences = words.table(metrics, "differences", task) if with_difference else {}
     if differences:
         table.add_column("grafted - twin", min_width=16)  # wraps before the interval on a narrow screen
     main = words.table(metrics, "main")
