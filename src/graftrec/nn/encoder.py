@@ -57,14 +57,12 @@ class Encoder(nn.Module):
     def pooled(self, table: str, ids: Tensor) -> Tensor:
         """Mean vector (B, D) of the known ids of each row (B, L), zeros where there is none.
 
-        A product of a (B, distinct ids) matrix of counts with the distinct rows: 3 times as fast as gathering
-        (B, L, D) vectors and scattering their gradients back.
+        One fused sum: gathering (B, L, D) vectors and scattering their gradients back takes 2 to 2.4 times as long.
         """
         unique, inverse = torch.unique(ids, return_inverse=True)
-        vectors = self._fused(table, unique)
-        counts = vectors.new_zeros(len(ids), len(unique))
-        counts.scatter_add_(1, inverse, (ids > 0).to(counts.dtype))
-        return (counts / counts.sum(1, keepdim=True).clamp_min(1)) @ vectors
+        keep = (ids > 0).to(self._table(table).weight.dtype)
+        total = F.embedding_bag(inverse, self._fused(table, unique), mode="sum", per_sample_weights=keep)
+        return total / keep.sum(1, keepdim=True).clamp_min(1)
 
     def items(self, table: str) -> Tensor:
         """Vectors (N + 1, D) of a whole table, row 0 the unknown id: what a ranking scores."""

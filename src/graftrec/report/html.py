@@ -53,7 +53,8 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     facts = [f"p = {p:.3g}" for p in [words.number(difference.get("p"))] if p is not None]
     facts += [f"n = {n:,.0f}" for n in [words.number(difference.get("n"))] if n is not None]
     baseline = words.baseline_sentence(metrics)
-    small = "".join(f"<small>{escape(line)}</small>" for line in (baseline, " · ".join(facts)) if line)
+    lines = (*words.cohort_sentences(metrics), baseline, " · ".join(facts))
+    small = "".join(f"<small>{escape(line)}</small>" for line in lines if line)
     return f'<p class="verdict {kind}">{escape(words.verdict_sentence(metrics))}{small}</p>'
 
 

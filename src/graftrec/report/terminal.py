@@ -110,9 +110,13 @@ def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
 
 
 def verdict_line(metrics: Mapping[str, Any]) -> Text:
-    """The answer in one sentence."""
+    """The answer in one sentence, below it the cohorts and the best baseline."""
     said = words.verdict(words.main_difference(metrics)[2])
-    return Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(said, '')}".strip())
+    line = Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(said, '')}".strip())
+    for more in [*words.cohort_sentences(metrics), words.baseline_sentence(metrics)]:
+        if more:
+            line.append(f"\n{more}", style="not bold default")
+    return line
 
 
 def closing_lines(folder: Path, command: str | Sequence[str]) -> Text:

@@ -132,6 +132,17 @@ def verdict_sentence(metrics: Metrics) -> str:
     return f"{said or 'No evidence that the transfer helped'}: {task} {metric} {numbers}"
 
 
+def cohort_sentences(metrics: Metrics) -> list[str]:
+    """What the main difference is in each cohort: ``first time: +0.010 [+0.001, +0.019], helps``."""
+    task, metric, _ = main_difference(metrics)
+    found = []
+    for name, difference in table(metrics, "differences", task).items():
+        main, slash, cohort = name.partition("/")
+        if slash and main == metric and interval(difference) != DASH:
+            found.append(f"{label(cohort)}: {interval(difference)}, {verdict(difference)}")
+    return found
+
+
 def baseline_sentence(metrics: Metrics) -> str:
     """How the grafted model did against the strongest baseline; empty where there was none."""
     main = table(metrics, "main")

@@ -14,7 +14,7 @@ class PretrainFinetune(Transfer):
         freeze: keep the carried encoder and trunk as they are in the second phase (only the head learns).
     """
 
-    def __init__(self, pretrain: int = 2, finetune: int = 3, freeze: bool = False) -> None:
+    def __init__(self, pretrain: int = 2, finetune: int = 4, freeze: bool = False) -> None:
         if min(pretrain, finetune) < 1:
             raise ValueError(f"pretrain and finetune should be at least 1. Found {pretrain} and {finetune}.")
         self.pretrain, self.finetune, self.freeze = pretrain, finetune, freeze

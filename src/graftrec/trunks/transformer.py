@@ -17,6 +17,7 @@ class Transformer(Trunk):
 
     A. Vaswani et al., Attention Is All You Need, 2017, https://arxiv.org/abs/1706.03762, with the layer norm first.
     Order enters by each event's age, which the encoder adds, so events of one time are a set: no position is given.
+    The encoder already drops parts of what comes in; ``dropout`` here comes on top of it.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Transformer(Trunk):
         layers: int = 1,
         heads: int = 2,
         hidden: Sequence[int] = (64, 32),
-        dropout: float = 0.1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not history:
