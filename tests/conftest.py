@@ -53,9 +53,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "brand": [None if i % 5 == 0 else "own" if i % 2 else "national" for i in numbers],
         }
     ).write_parquet(folder / "products.parquet")
-    pl.DataFrame({"user": np.arange(1, USERS + 1), "age": [f"{20 + 10 * (i % 3)}" for i in range(USERS)]}).write_parquet(
-        folder / "households.parquet"
-    )
+    pl.DataFrame(
+        {"user": np.arange(1, USERS + 1), "age": [f"{20 + 10 * (i % 3)}" for i in range(USERS)]}
+    ).write_parquet(folder / "households.parquet")
     return folder
 
 

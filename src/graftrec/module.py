@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -118,11 +119,8 @@ class GraftModule(pl.LightningModule):
         """Take in one batch; metrics come at the end of the stage."""
         for stream, batch in batches.items():
             ranking = "relevant" in batch
-            names = [
-                name
-                for name in self.tasks
-                if self.task(name).stream == stream and self.task(name).ranks == ranking and self.task(name).column
-            ]
+            ours = [name for name in self.tasks if self.task(name).stream == stream]
+            names = [n for n in ours if self.task(n).ranks == ranking and (ranking or self.task(n).column in batch)]
             for name, logits in self(stream, batch, names).items() if names else ():
                 self.task(name).update(logits, batch)
 
@@ -147,6 +145,8 @@ class GraftModule(pl.LightningModule):
             if value.value is not None
         }
         if stage == "val":
+            if self.trainer.state.fn != TrainerFn.FITTING:
+                return  # the best weights once more: they have been logged when they were found
             values["val/score"] = self.score()
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
 

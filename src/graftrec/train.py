@@ -18,13 +18,13 @@ from rich.console import Console
 
 from graftrec.analysis.references import Reference, references
 from graftrec.analysis.statistics import paired_difference
-from graftrec.assemble import check_columns, streams_of, task_trees
+from graftrec.assemble import assemble, check_columns, streams_of, task_trees
 from graftrec.checkpoint import write_manifest
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import outcome
 from graftrec.metrics.pointwise import Value
-from graftrec.phases import Arm, has_transfer, run_plan, twin_plan
+from graftrec.phases import Arm, freeze, has_transfer, run_plan, twin_plan
 from graftrec.report import html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
@@ -38,11 +38,13 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
     console = screen()
     protocol, seconds = prepare(tree)
+    transfer: Transfer = build(tree["transfer"])
+    plan = transfer.phases()
+    for phase in plan:  # what does not fit together is said before anything is written
+        freeze(assemble(tree, protocol, phase.roles, int(tree["seed"])), phase.frozen)
     _write(folder / "data_card.json", protocol.card)
     console.print(terminal.data_line(protocol.card, seconds))
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
-    transfer: Transfer = build(tree["transfer"])
-    plan = transfer.phases()
     loggers: list[Any] = [CsvLog(folder)]
     logger = build(tree["logger"], folder=str(folder), config=dict(tree), group=folder.resolve().parent.name)
     if not isinstance(logger, CsvLog):
@@ -112,7 +114,7 @@ def role_rows(tree: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
             "task": name,
             "learns": f"{task['column'].replace('_', ' ')} ({task['stream']})",
             "reads": task.get("reads", "trunk"),
-            "loss": task["loss"]["_target_"].rpartition(".")[2].lower(),
+            "loss": task["loss"]["_target_"].split(".")[-2].replace("_", " "),
             "rows": protocol.streams[task["stream"]].rows,
         }
         for name, (role, task) in task_trees(tree).items()

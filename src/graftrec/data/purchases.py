@@ -54,7 +54,8 @@ class Purchases:
             raise DataError("DATA-031", f"{data.name}: no item was bought by {min_users} users before the cut")
         self.items = Vocabulary(kept)
         self.rows = data.rows.filter(pl.col("item").is_in(kept.implode()))
-        self.outside = len(data.rows) - len(self.rows)
+        outside = len(data.rows) - len(self.rows)
+        self.refused = {f"item bought by fewer than {min_users} users before the cut": outside} if outside else {}
         if not self.rows.schema.get("basket"):
             self.rows = self.rows.with_columns(pl.struct("user", "time").rank("dense").alias("basket"))
         self.rows = self.rows.sort("user", "time", "item")

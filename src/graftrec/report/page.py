@@ -11,7 +11,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --soft: #9aa3b2; --line: #323845; --page: #14171d;
   --card: #1b1f27; --good: #4cc79a; --bad: #ff8a80; --accent: #6cb8e6; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; max-width: 74rem; padding: 2rem 1.25rem 4rem; background: var(--page); color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; overflow-wrap: anywhere; }
@@ -23,7 +23,7 @@ h2 { font-size: 1.15rem; margin: 2.25rem 0 .5rem; overflow-wrap: anywhere; }
 .helps { color: var(--good); } .hurts { color: var(--bad); } .verdict.helps, .verdict.hurts { color: inherit; }
 .wide { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .4rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .4rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; } thead th { color: var(--soft); } tbody th { font-weight: 400; }
 th:first-child, td.word, th.word { text-align: left; } tr:last-child > * { border-bottom: 0; }
 tr.main > * { font-weight: 650; } abbr { text-decoration: underline dotted; cursor: help; }

@@ -72,13 +72,13 @@ def tasks(metrics: Metrics) -> list[str]:
 
 
 def metric_names(metrics: Metrics, task: str) -> list[str]:
-    """Every metric known for a task, in the order of the test scores; the run's main metric first."""
+    """Every metric known for a task, in the order of the test scores; the run's main metric and its cohorts first."""
     names = dict.fromkeys([*table(metrics, "test", task), *table(metrics, "twin", task)])
     for scores in table(metrics, "baselines", task).values():
         names.update(dict.fromkeys(scores))
     main = table(metrics, "main")
     first = main.get("metric") if main.get("task") == task else None
-    return sorted(names, key=lambda name: name != first)
+    return sorted(names, key=lambda name: 0 if name == first else 1 if name.partition("/")[0] == first else 2)
 
 
 def baseline_names(metrics: Metrics, task: str) -> list[str]:

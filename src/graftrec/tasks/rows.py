@@ -28,8 +28,10 @@ class RowTask(Task):
 
     def compute(self) -> dict[str, Value]:
         prediction, label = (gathered(parts) for parts in self._seen or ([], []))
-        self._seen = None
-        self._units = self.per_row(prediction, label) if len(label) else {}
+        self._seen, self._units = None, {}
+        if not len(label):
+            return {self.main: Value(None, "0 rows")}
+        self._units = self.per_row(prediction, label)
         return self.metrics(prediction, label)
 
     def units(self) -> dict[str, Tensor]:

@@ -55,7 +55,9 @@ def open_shop(seed: int = 0) -> Shop:
         late = time >= CUTS[0]
         user = draw.choice(LATE_USERS) if late and draw.random() < 0.15 else draw.choice(users)
         pool = clusters[draw.randrange(3)]
-        chosen = draw.sample(pool, draw.randint(1, 6))
+        if draw.random() < 0.3:
+            pool = [*pool, *clusters[0]]
+        chosen = draw.sample(sorted(set(pool)), draw.randint(1, 6))
         if late and draw.random() < 0.2:
             chosen.append(draw.choice(LATE_ITEMS))
         if draw.random() < 0.2:
@@ -129,7 +131,8 @@ class Past:
         early = self.rows.filter(pl.col("time") < self.cuts[0])
         self.items: list[int] = sorted(set(early["item"]))
         self.users: list[str] = sorted(set(early["user"]))
-        self.lines = [row for row in self.rows.iter_rows() if row[1] in set(self.items)]  # user, item, time, basket
+        lines = self.rows.select("user", "item", "time", "basket").iter_rows()
+        self.lines = [line for line in lines if line[1] in set(self.items)]
         self.baskets: dict[int, tuple[str, float, list[int]]] = {}  # in the order of their ids
         found = defaultdict(set)
         for user, item, time, basket in self.lines:

@@ -35,6 +35,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
         self.card: dict[str, Any] = {}
+        self.refused: dict[str, int] = {}  # reason -> rows that the protocol leaves out
         self.users: Vocabulary | None = None  # raw ids of the users and items that histories are about
         self.items: Vocabulary | None = None
         self._train: TrainLoader | None = None
@@ -109,7 +110,9 @@ class Protocol(pl.LightningDataModule, ABC):
             start = datetime.fromisoformat(data.start)
             low, high = data.rows.select(low="time").min().item(), data.rows.select(high="time").max().item()
             card["first"], card["last"] = (str(start + timedelta(days=float(day))) for day in (low, high))
-        card["refused"] = data.refused
+        if self.items is not None:
+            card["catalogue"] = len(self.items) - 1
+        card["refused"] = {**data.refused, **self.refused}
         card["splits"] = {name: dict(stream.splits) for name, stream in self.streams.items()}
         hashes = data.rows.hash_rows(seed=0).sort().to_numpy().tobytes()  # the same whatever the order of rows
         card["fingerprint"] = hashlib.sha256(hashes).hexdigest()[:16]

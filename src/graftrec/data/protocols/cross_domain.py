@@ -75,7 +75,7 @@ class CrossDomain(Protocol):
         if any(histories.values()):
             purchases = Purchases(data, *self.cuts, self.min_users)
             self.tables |= purchases.tables
-            self.users, self.items = purchases.everybody, purchases.items
+            self.users, self.items, self.refused = purchases.everybody, purchases.items, purchases.refused
             for prefix, kinds in histories.items():
                 if kinds:
                     items = None if domains[prefix] is None else self._rows_of(data, domains[prefix])["item"].unique()

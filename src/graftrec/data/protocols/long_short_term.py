@@ -53,6 +53,7 @@ class LongShortTerm(Protocol):
     def make(self, data: Interactions, names: Sequence[str]) -> None:
         purchases = Purchases(data, self.train_until, self.val_until, self.min_users)
         self.tables, self.users, self.items = purchases.tables, purchases.everybody, purchases.items
+        self.refused = purchases.refused
         self.streams = purchases.streams("", names, self.windows, self.split_seed)
 
 

@@ -1,0 +1,443 @@
+"""What every trunk, head, loss, balancer, transfer, task, dataset and protocol holds.
+
+Classes are found by walking their packages and built from what the program knows, as `graftrec.config.build` does it:
+a new file is enough to be tested here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from torch import Tensor
+
+from discovery import classes
+from graftrec import config
+from graftrec.balancers.base import Balancer
+from graftrec.batch import Batch, Encoded
+from graftrec.data.datasets.base import Dataset
+from graftrec.data.datasets.files import Files
+from graftrec.data.protocols.base import Protocol
+from graftrec.heads.base import Head
+from graftrec.heads.linear import Linear
+from graftrec.losses.base import Loss, masked_mean
+from graftrec.losses.cross_entropy import CrossEntropy
+from graftrec.losses.squared import Squared
+from graftrec.schema import Label
+from graftrec.tasks.base import LOWER_IS_BETTER, Task
+from graftrec.transfer.base import ROLES, Transfer
+from graftrec.trunks.base import Trunk
+
+B, F, D, L, C, K, CLASSES = 5, 3, 8, 4, 7, 2, 6
+TASKS = ["a", "b"]
+
+
+def make(cls: type[Any], **known: Any) -> Any:
+    """An instance with the arguments that it takes of those known."""
+    return cls(**{name: value for name, value in known.items() if name in config.arguments(cls)})
+
+
+def name_of(cls: type[Any]) -> str:
+    return cls.__name__
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("package", ["trunks", "heads", "losses", "balancers", "transfer", "tasks"])
+def test_classes_are_found_and_are_abstract_or_final(package: str) -> None:
+    found = classes(package)
+    assert len(found) >= 2
+    for cls in found:
+        assert not [other for other in found if other is not cls and issubclass(other, cls)]
+        assert cls.__doc__
+
+
+# --- trunks
+
+
+def encoded() -> Encoded:
+    """B rows, of which the last has an empty history."""
+    mask = torch.arange(L)[None] >= torch.arange(B)[:, None]
+    assert not mask[-1].any()
+    return Encoded(draw(B, F, D), draw(B, L, D, seed=1), mask)
+
+
+@pytest.mark.parametrize("cls", classes("trunks"), ids=name_of)
+class TestTrunks:
+    def trunk(self, cls: type[Trunk]) -> Trunk:
+        torch.manual_seed(0)
+        return make(cls, fields=F, width=D, history=True, tasks=TASKS)
+
+    @pytest.mark.parametrize("tasks", [TASKS, ["b"]])
+    def test_one_representation_for_each_task(self, cls: type[Trunk], tasks: list[str]) -> None:
+        z = self.trunk(cls)(encoded(), tasks)
+        assert list(z) == tasks
+        assert {tuple(value.shape) for value in z.values()} == {(B, self.trunk(cls).out_dim)}
+
+    def test_eval_is_deterministic_finite_and_row_by_row(self, cls: type[Trunk]) -> None:
+        trunk, e = self.trunk(cls).eval(), encoded()
+        first, again = trunk(e, TASKS), trunk(e, TASKS)
+        assert e.history is not None
+        assert e.mask is not None
+        alone = trunk(Encoded(e.fields[-1:], e.history[-1:], e.mask[-1:]), TASKS)
+        for task in TASKS:
+            assert torch.equal(first[task], again[task])
+            assert first[task].isfinite().all()
+            torch.testing.assert_close(first[task][-1:], alone[task])
+
+    def test_what_the_mask_hides_is_not_read(self, cls: type[Trunk]) -> None:
+        trunk, e = self.trunk(cls).eval(), encoded()
+        assert e.history is not None
+        assert e.mask is not None
+        other = Encoded(e.fields, torch.where(e.mask[..., None], e.history, torch.full_like(e.history, 9.0)), e.mask)
+        for task, z in trunk(e, TASKS).items():
+            torch.testing.assert_close(trunk(other, TASKS)[task], z)
+
+    def test_a_gradient_of_each_task_reaches_the_meeting_and_the_input(self, cls: type[Trunk]) -> None:
+        trunk = self.trunk(cls)
+        e = encoded()
+        e.fields.requires_grad_(True)
+        own = {id(parameter) for parameter in trunk.parameters()}
+        assert trunk.meeting()
+        assert all(id(parameter) in own for parameter in trunk.meeting())
+        for task in TASKS:
+            loss = trunk(e, TASKS)[task].pow(2).sum()
+            gradients = torch.autograd.grad(loss, [*trunk.meeting(), e.fields])
+            assert all(g.isfinite().all() and g.abs().sum() > 0 for g in gradients)
+
+    def test_without_history_it_works_or_says_so(self, cls: type[Trunk]) -> None:
+        try:
+            trunk = make(cls, fields=F, width=D, history=False, tasks=TASKS)
+        except ValueError as error:
+            assert "history" in str(error)  # noqa: PT017  it may also work: see the else
+        else:
+            assert trunk(Encoded(draw(B, F, D)), ["a"])["a"].shape == (B, trunk.out_dim)
+
+
+# --- heads
+
+
+@pytest.mark.parametrize("cls", classes("heads"), ids=name_of)
+class TestHeads:
+    def test_rows(self, cls: type[Head]) -> None:
+        try:
+            head = make(cls, in_dim=D, item_dim=0, cross_dim=0, classes=1)
+        except ValueError as error:
+            assert "candidate" in str(error)  # noqa: PT017  a head may need one: it says so
+        else:
+            assert head(draw(B, D)).shape == (B,)
+
+    def test_classes(self, cls: type[Head]) -> None:
+        if "classes" in config.arguments(cls):
+            assert make(cls, in_dim=D, item_dim=0, cross_dim=0, classes=CLASSES)(draw(B, D)).shape == (B, CLASSES)
+        else:  # then it must refuse what has no candidate
+            with pytest.raises(ValueError, match="candidate"):
+                make(cls, in_dim=D, item_dim=0, cross_dim=0)
+
+    def test_ranking_is_scoring_the_same_candidates(self, cls: type[Head]) -> None:
+        torch.manual_seed(0)
+        head = make(cls, in_dim=D + 1, item_dim=D, cross_dim=K, classes=1).eval()
+        z, items, cross = draw(B, D + 1), draw(C, D, seed=1), draw(B, C, K, seed=2)
+        ranked = head(z, items[None], cross)
+        assert ranked.shape == (B, C)
+        torch.testing.assert_close(ranked, head(z, items.expand(B, C, D), cross))
+        blocks = [head(z, items[None, part], cross[:, part]) for part in (slice(0, 3), slice(3, C))]
+        torch.testing.assert_close(torch.cat(blocks, 1), ranked)  # a block at a time, as a large catalogue is ranked
+
+    def test_every_parameter_and_the_candidate_matter(self, cls: type[Head]) -> None:
+        torch.manual_seed(0)
+        head = make(cls, in_dim=D, item_dim=D, cross_dim=K, classes=1).eval()
+        candidate = draw(B, C, D, seed=1).requires_grad_(True)
+        loss = head(draw(B, D), candidate, draw(B, C, K, seed=2)).pow(2).sum()
+        gradients = torch.autograd.grad(loss, [candidate, *head.parameters()])
+        assert all(g.abs().sum() > 0 for g in gradients)
+
+
+# --- losses
+
+
+SANE = {"binary": (draw(B) * 3, torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])),
+        "candidates": (draw(B, C) * 3, (draw(B, C, seed=1) > 0).float()),
+        "category": (draw(B, CLASSES) * 3, torch.tensor([0, 5, 2, 2, 1]))}  # fmt: skip
+
+
+def fitting(loss: Loss) -> list[str]:
+    """Kinds of label that a loss gives one value each."""
+    fits = []
+    for kind, (output, label) in SANE.items():
+        try:
+            values = loss(output, label)
+        except (RuntimeError, ValueError, IndexError):
+            continue
+        fits += [kind] if values.shape == label.shape else []
+    return fits
+
+
+@pytest.mark.parametrize("cls", classes("losses"), ids=name_of)
+class TestLosses:
+    def test_one_value_per_label(self, cls: type[Loss]) -> None:
+        fits = fitting(cls())
+        assert fits
+        assert ("binary" in fits) == ("candidates" in fits)
+        assert cls().of in ("logits", "prediction")
+
+    @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+    def test_non_negative_with_finite_gradients(self, cls: type[Loss], scale: float) -> None:
+        loss = cls()
+        for kind in fitting(loss):
+            logits, label = (SANE[kind][0] * scale).requires_grad_(True), SANE[kind][1]
+            values = loss(logits if loss.of == "logits" else logits.sigmoid(), label)
+            assert (values >= 0).all()
+            (gradient,) = torch.autograd.grad(values.sum(), logits)
+            assert values.isfinite().all()
+            assert gradient.isfinite().all()
+
+    def test_the_right_answer_costs_less_than_the_wrong_one(self, cls: type[Loss]) -> None:
+        loss = cls()
+        for kind in fitting(loss):
+            label = SANE[kind][1]
+            hot = torch.nn.functional.one_hot(label, CLASSES).float() if kind == "category" else label
+            logits = (2 * hot - 1) * 4
+            right, wrong = (loss(x if loss.of == "logits" else x.sigmoid(), label) for x in (logits, -logits))
+            assert (right < wrong).all()
+
+    def test_hidden_labels_leave_no_trace(self, cls: type[Loss]) -> None:
+        loss = cls()
+        for kind in fitting(loss):
+            logits, label = SANE[kind][0].clone().requires_grad_(True), SANE[kind][1]
+            mask = torch.zeros_like(label, dtype=torch.bool)
+            mask[0] = True
+            (gradient,) = torch.autograd.grad(
+                masked_mean(loss(logits if loss.of == "logits" else logits.sigmoid(), label), mask), logits
+            )
+            assert gradient[0].abs().sum() > 0
+            assert not gradient[1:].any()
+
+
+# --- balancers
+
+
+@pytest.mark.parametrize("cls", classes("balancers"), ids=name_of)
+def test_a_balancer_is_a_scalar_that_pulls_every_loss_down(cls: type[Balancer]) -> None:
+    balancer = make(cls, tasks=["a", "b", "c"])
+    gramian = torch.eye(3) if balancer.needs_gramian else None
+    losses = torch.tensor([0.5, 2.0, 10.0], requires_grad=True)
+    total = balancer(losses, gramian)
+    assert total.shape == ()
+    (pull,) = torch.autograd.grad(total, losses)
+    assert (pull > 0).all()
+    assert balancer(losses.detach() + 1, gramian) > total
+
+
+# --- transfer
+
+
+def plans() -> list[Any]:
+    """Each strategy as it is, and with each of its switches the other way."""
+    found = []
+    for cls in classes("transfer"):
+        found.append(pytest.param(cls, {}, id=cls.__name__))
+        for name, slot in config.arguments(cls).items():
+            if isinstance(slot.default, bool):
+                found.append(pytest.param(cls, {name: not slot.default}, id=f"{cls.__name__}-{name}"))
+    return found
+
+
+@pytest.mark.parametrize(("cls", "settings"), plans())
+def test_a_plan_ends_with_the_target_and_starts_from_what_is_there(
+    cls: type[Transfer], settings: dict[str, bool]
+) -> None:
+    phases = cls(**settings).phases()
+    names = [phase.name for phase in phases]
+    assert phases
+    assert "target" in phases[-1].roles
+    assert len(set(names)) == len(names)
+    assert {role for phase in phases for role in phase.roles} == set(ROLES)  # no role is left untrained
+    for number, phase in enumerate(phases):
+        assert phase.epochs >= 1
+        assert set(phase.roles) <= set(ROLES)
+        assert phase.roles
+        assert phase.start_from is None or phase.start_from in names[:number]
+        assert phase.carry
+        assert all(prefix.endswith(".") for prefix in (*phase.frozen, *phase.carry))
+    with pytest.raises(ValueError, match="at least 1"):
+        cls(**{next(name for name, slot in config.arguments(cls).items() if type(slot.default) is int): 0})
+
+
+# --- tasks
+
+
+def labelled(kind: str) -> tuple[Label, Tensor, Tensor, Tensor]:
+    """A label of a kind; answers with one missing; logits that are right; logits that are wrong."""
+    if kind == "category":
+        label = Label("y", "category", CLASSES)
+        answer = torch.tensor([0, 5, 2, 3, -1])
+        right = torch.nn.functional.one_hot(answer.clamp_min(0), CLASSES).float() * 5
+        return label, answer, right, -right
+    answer = torch.tensor([0.0, 1.0, 1.0, 0.0, torch.nan])
+    if kind == "number":
+        answer = torch.tensor([0.5, 2.0, -1.0, 0.0, torch.nan])
+    right = answer.nan_to_num() * 5 - 2 if kind == "binary" else answer.nan_to_num()
+    return Label("y", "binary" if kind == "binary" else "number"), answer, right, -right
+
+
+def task_kinds() -> list[Any]:
+    return [pytest.param(cls, kind, id=f"{cls.__name__}-{kind}") for cls in classes("tasks") for kind in cls.kinds]
+
+
+@pytest.mark.parametrize(("cls", "kind"), task_kinds())
+class TestTasks:
+    def task(self, cls: type[Task], kind: str) -> Task:
+        label = labelled(kind)[0]
+        loss = CrossEntropy() if kind == "category" else Squared()
+        return cls(head=Linear(D, classes=label.classes), loss=loss, stream="s", column="y", label=label)
+
+    def evaluated(self, task: Task, logits: Tensor, answer: Tensor) -> Batch:
+        if not task.ranks:
+            return {"y": answer}
+        return {
+            "query": torch.arange(2),
+            "relevant": answer[None].eq(1).expand(2, -1),
+            "fresh": torch.ones(2, len(answer), dtype=torch.bool),
+        }
+
+    def score(self, task: Task, logits: Tensor, answer: Tensor) -> float:
+        task.update(logits.expand(2, -1) if task.ranks else logits, self.evaluated(task, logits, answer))
+        value = task.compute()[task.main].value
+        assert value is not None
+        return -value if task.main in LOWER_IS_BETTER else value
+
+    def test_the_main_metric_prefers_the_right_answer(self, cls: type[Task], kind: str) -> None:
+        _, answer, right, wrong = labelled(kind)
+        task = self.task(cls, kind)
+        assert self.score(task, right, answer) > self.score(task, wrong, answer)
+
+    def test_compute_starts_over(self, cls: type[Task], kind: str) -> None:
+        _, answer, right, wrong = labelled(kind)
+        task = self.task(cls, kind)
+        first = self.score(task, right, answer)
+        self.score(task, wrong, answer)
+        assert self.score(task, right, answer) == first
+
+    def test_the_loss_ignores_what_is_missing(self, cls: type[Task], kind: str) -> None:
+        _, answer, right, wrong = labelled(kind)
+        task = self.task(cls, kind)
+        right, wrong = right.clone().requires_grad_(True), wrong.clone()
+        (gradient,) = torch.autograd.grad(task.loss(right, {"y": answer}), right)
+        assert not gradient[-1].any()
+        assert task.loss(right, {"y": answer}) < task.loss(wrong, {"y": answer})
+        nothing = torch.full_like(answer, -1 if kind == "category" else torch.nan)
+        zero = task.loss(right, {"y": nothing})
+        assert zero == 0
+        (gradient,) = torch.autograd.grad(zero, right)
+        assert not gradient.any()
+
+    def test_every_other_kind_of_label_is_refused(self, cls: type[Task], kind: str) -> None:
+        for other in {"binary", "number", "category"} - set(cls.kinds):
+            with pytest.raises(ValueError, match=f"is a {other} label, and {cls.__name__} learns {cls.kinds[0]}"):
+                cls(head=Linear(D), loss=Squared(), stream="s", column="y", label=Label("y", other, 2))
+
+
+@pytest.mark.parametrize("cls", classes("tasks"), ids=name_of)
+def test_nothing_taken_in_is_undefined_with_a_reason(cls: type[Task]) -> None:
+    label = labelled(cls.kinds[0])[0]
+    task = cls(head=Linear(D, classes=label.classes), loss=Squared(), stream="s", column="y", label=label)
+    empty = task.compute()
+    assert empty[task.main].value is None
+    assert empty[task.main].reason
+    assert not task.units()
+
+
+# --- datasets and protocols
+
+
+def files(shop: Path) -> Files:
+    columns = {role: role for role in ("user", "item", "time", "basket")}
+    return Files(str(shop / "lines.parquet"), **columns, items=f"{shop}/products.parquet")
+
+
+@pytest.mark.parametrize("cls", classes("data.datasets"), ids=name_of)
+def test_a_dataset_hands_over_cleaned_rows(cls: type[Dataset], shop: Path) -> None:
+    dataset = files(shop) if cls is Files else cls()
+    data = dataset.read()
+    assert data.name
+    assert len(data.rows) > 0
+    assert {*data.ids, *data.numbers, *data.labels} <= set(data.rows.columns)
+    for key in ("user", "item", "time"):
+        assert not data.has(key) or data.rows[key].null_count() == 0
+    if data.has("time"):
+        assert data.rows["time"].dtype == pl.Float64
+        assert data.rows["time"].min() == 0
+        assert data.start
+    for kind, frame in (("user", data.users), ("item", data.items)):
+        assert frame is None or kind in frame.columns
+    assert all(count > 0 for count in data.refused.values())
+    assert dataset.read().rows.equals(data.rows)
+
+
+@pytest.mark.parametrize("cls", classes("data.protocols"), ids=name_of)
+class TestProtocols:
+    def prepared(self, cls: type[Protocol], shop: Path) -> Protocol:
+        protocol: Protocol = make(cls, dataset=files(shop), min_users=1, negatives=6)
+        protocol.prepare([])
+        return protocol
+
+    def test_all_offered_streams_are_made_and_have_every_split(self, cls: type[Protocol], shop: Path) -> None:
+        protocol = self.prepared(cls, shop)
+        assert set(protocol.streams) == set(protocol.offers(protocol.dataset.read()))
+        for name, stream in protocol.streams.items():
+            assert stream.schema.name == name
+            assert set(stream.splits) == {"train", "val", "test"}
+            assert stream.splits["train"] == stream.rows
+            assert all(rows > 0 for rows in stream.splits.values())
+        assert protocol.card["splits"] == {name: stream.splits for name, stream in protocol.streams.items()}
+        assert {"dataset", "rows", "refused", "fingerprint"} <= set(protocol.card)
+
+    def test_batches_are_what_the_schema_says(self, cls: type[Protocol], shop: Path) -> None:
+        protocol = self.prepared(cls, shop)
+        schema = protocol.schema(protocol.streams)
+        for name, stream in protocol.streams.items():
+            batch = stream.batch(torch.arange(3), torch.Generator().manual_seed(0))
+            for feature in schema.streams[name].features:
+                values = batch[feature.name]
+                if feature.kind == "number":
+                    assert values.is_floating_point()
+                    continue
+                assert values.ndim == (1 if feature.kind == "id" else 2)
+                assert 0 <= int(values.min()) <= int(values.max()) < schema.tables[feature.table].size
+                if feature.kind == "history":
+                    assert batch[f"{feature.name}_age"].shape == values.shape
+            for label in schema.streams[name].labels:
+                values = batch[label.name]
+                assert (values.dtype == torch.int64) == (label.kind == "category")
+                if label.kind == "category":
+                    assert -1 <= int(values.min()) <= int(values.max()) < label.classes
+            for table in schema.tables.values():
+                for other, content in table.content.items():
+                    assert len(content) == table.size
+                    assert int(content.max()) < schema.tables[other].size
+            if schema.streams[name].candidate:
+                size = schema.tables[schema.streams[name].candidate].size
+                assert int(batch["candidate"].max()) < size
+            if schema.streams[name].cross:
+                assert batch["cross"].shape == (*batch["candidate"].shape, len(schema.streams[name].cross))
+
+    def test_a_seed_decides_the_batches(self, cls: type[Protocol], shop: Path) -> None:
+        batches = []
+        for seed in (0, 0, 1):
+            protocol = self.prepared(cls, shop)
+            protocol.use(list(protocol.streams), list(protocol.streams), seed)
+            batches.append(next(iter(protocol.train_dataloader())))
+        same = [
+            all(torch.equal(values.nan_to_num(), other[s][name].nan_to_num()) for name, values in batch.items())
+            for other in batches[1:]
+            for s, batch in batches[0].items()
+        ]
+        half = len(batches[0])
+        assert all(same[:half])
+        assert not any(same[half:])

@@ -1,0 +1,27 @@
+"""The default experiment, in full, as `make demo` runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_default_experiment_beats_what_a_user_would_pick_instead(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "graftrec", "train", "experiment=complete_journey", "hydra.run.dir=run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    ranking, baselines = metrics["test"]["recommend"], metrics["baselines"]["recommend"]
+    assert ranking["ndcg@10"] > baselines["own_frequency"]["ndcg@10"]
+    assert ranking["ndcg@10/first_time"] > baselines["popularity"]["ndcg@10/first_time"]
+    assert ranking["auc"] > 0.8
+    majority = metrics["baselines"]["interest"]["majority"]["accuracy"]
+    assert metrics["test"]["interest"]["accuracy"] > majority
+    similarity = metrics["baselines"]["relevance"]["mean"]["rmse"]
+    assert metrics["test"]["relevance"]["rmse"] < similarity
+    assert set(metrics["differences"]["recommend"]["ndcg@10"]) == {"delta", "low", "high", "p", "n", "verdict"}
+    for word in ("grafted - twin", "own frequency", "report.html"):
+        assert word in done.stdout
