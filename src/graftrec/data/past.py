@@ -11,7 +11,7 @@ from torch import Tensor
 class PastCounts:
     """Answers, for many (key, time) pairs at once, what was seen of that key strictly before that time.
 
-    Events are sorted once by key and time, with running sums of 2^(t / half_life). A question is two searches, so
+    Events are sorted once by key and time, with decayed counts up to each event. A question is two searches, so
     it costs O(log n) and no per-row Python, and a training batch, its negatives and a whole catalogue are asked
     through the same code. Events of one timestamp never see each other.
 
@@ -39,8 +39,7 @@ class PastCounts:
         self._moments = torch.unique(time)
         self._span = len(self._moments) + 1
         self._sorted = key[order] * self._span + torch.searchsorted(self._moments, self._time)
-        zero = torch.zeros(1, dtype=torch.float64)
-        self._sums = [torch.cat([zero, torch.exp2(self._time / h).cumsum(0)]) for h in self.half_lives]
+        self._sums = [_decayed(self._sorted // self._span, self._time, h) for h in self.half_lives]
 
     @property
     def columns(self) -> int:
@@ -61,6 +60,29 @@ class PastCounts:
         low = torch.searchsorted(self._sorted, first)
         high = torch.searchsorted(self._sorted, first + torch.searchsorted(self._moments, time))
         counts = [(high - low).double()]
+        last = (high - 1).clamp_min(0)
         for half_life, sums in zip(self.half_lives, self._sums, strict=True):
-            counts.append(((sums[high] - sums[low]) * torch.exp2(-time / half_life)).clamp_min(0))
+            if not len(sums):
+                counts.append(counts[0])
+                continue
+            weighted = sums[last] * torch.exp2((self._time[last] - time) / half_life)
+            counts.append(torch.where(high > low, weighted, 0.0))
         return torch.log1p(torch.stack(counts, -1)).float()
+
+
+def _decayed(key: Tensor, time: Tensor, half_life: float) -> Tensor:
+    """S_i = sum over j <= i of the same key of 2^((t_j - t_i) / half_life), for events sorted by key and time.
+
+    Each round doubles how far back every sum reaches (a segmented scan), so nothing of another key ever enters and no
+    power is above 1: a running sum of 2^(t / half_life) over all keys would lose digits, and overflow within years.
+    """
+    sums = torch.ones(len(key), dtype=torch.float64)
+    reach = 1
+    while reach < len(key):
+        same = key[reach:] == key[:-reach]
+        if not bool(same.any()):
+            break
+        older = sums[:-reach] * torch.exp2((time[:-reach] - time[reach:]) / half_life)
+        sums = torch.cat([sums[:reach], sums[reach:] + torch.where(same, older, 0.0)])
+        reach *= 2
+    return sums

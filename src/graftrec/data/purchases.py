@@ -55,10 +55,11 @@ class Purchases:
         self.items = Vocabulary(kept)
         self.rows = data.rows.filter(pl.col("item").is_in(kept.implode()))
         outside = len(data.rows) - len(self.rows)
-        self.refused = {f"item bought by fewer than {min_users} users before the cut": outside} if outside else {}
-        if not self.rows.schema.get("basket"):
-            self.rows = self.rows.with_columns(pl.struct("user", "time").rank("dense").alias("basket"))
-        self.rows = self.rows.sort("user", "time", "item")
+        who = "nobody" if min_users == 1 else f"fewer than {min_users} users"
+        self.refused = {f"item that {who} bought before the cut": outside} if outside else {}
+        # a basket is one user's at one moment: files number baskets per user, and a line may come later than the others
+        key = ["user", "time", *(["basket"] if data.has("basket") else [])]
+        self.rows = self.rows.sort(*key, "item").with_columns(pl.struct(key).rle_id().cast(pl.Int64).alias("basket"))
         self.everybody = Vocabulary(data.rows["user"])
         trained = Vocabulary(early["user"])
         self.users = trained
@@ -76,7 +77,9 @@ class Purchases:
         if frame is None:
             return found
         own = pl.DataFrame({kind: rows.keys}).join(
-            frame.with_columns(pl.col(kind).cast(rows.keys.dtype)).unique(kind, keep="first", maintain_order=True),
+            frame.with_columns(pl.col(kind).cast(rows.keys.dtype, strict=False))
+            .drop_nulls(kind)
+            .unique(kind, keep="first", maintain_order=True),
             on=kind, how="left", maintain_order="left",
         )  # fmt: skip
         for name in frame.columns:
@@ -90,12 +93,11 @@ class Purchases:
         return found
 
     def streams(
-        self, prefix: str, kinds: Sequence[str], windows: Windows, seed: int, raw_items: pl.Series | None = None
+        self, prefix: str, kinds: Sequence[str], windows: Windows, seed: int, rows: pl.DataFrame
     ) -> dict[str, StreamData]:
-        """The streams ``<prefix><kind>`` of all items, or of the domain that ``raw_items`` are."""
-        rows = self.rows if raw_items is None else self.rows.filter(pl.col("item").is_in(raw_items.implode()))
+        """The streams ``<prefix><kind>`` of ``rows``, which are all of `rows` or a domain's; none if there is none."""
         if rows.is_empty():
-            raise DataError("DATA-032", f"domain '{prefix.rstrip('/')}' has no purchase")
+            return {}
         item = self.items.encode(rows["item"])
         time = rows["time"].to_numpy(writable=True)
         catalogue = torch.from_numpy(np.unique(item))

@@ -28,7 +28,12 @@ class Vocabulary:
 
     def encode(self, values: pl.Series) -> Ids:
         """Row numbers (n,) int64, 0 where an id was not seen."""
-        asked = pl.DataFrame({"key": values.cast(self.keys.dtype, strict=False)})
+        key = values.cast(self.keys.dtype, strict=False)
+        if values.dtype.is_float() and key.dtype.is_integer():  # 3.7 is no id 3
+            key = pl.DataFrame({"key": key, "raw": values}).select(pl.when(pl.col("key") == pl.col("raw")).then("key"))[
+                "key"
+            ]
+        asked = pl.DataFrame({"key": key})
         found = asked.join(self._lookup, on="key", how="left", maintain_order="left")["number"]
         return found.fill_null(0).to_numpy(writable=True)
 

@@ -133,11 +133,11 @@ class Past:
         self.users: list[str] = sorted(set(early["user"]))
         lines = self.rows.select("user", "item", "time", "basket").iter_rows()
         self.lines = [line for line in lines if line[1] in set(self.items)]
-        self.baskets: dict[int, tuple[str, float, list[int]]] = {}  # in the order of their ids
+        self.baskets: dict[int, tuple[str, float, list[int]]] = {}  # in the order of user, time and id
         found = defaultdict(set)
         for user, item, time, basket in self.lines:
             found[basket].add((user, time, item))
-        for basket in sorted(found):
+        for basket in sorted(found, key=lambda basket: (*min(found[basket])[:2], basket)):
             (user, time), *others = {(user, time) for user, time, _ in found[basket]}
             assert not others
             self.baskets[basket] = user, time, sorted(item for _, _, item in found[basket])

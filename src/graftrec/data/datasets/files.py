@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import polars as pl
@@ -61,15 +62,20 @@ class Files(Dataset):
             raise UserError(
                 [f"dataset: {self.path} has no column '{column}'; it has {', '.join(there)}" for column in missing]
             )
-        rows = frame.select(
-            *(pl.col(column).alias(role) for role, column in self.keys.items()),
-            *(pl.col(column) for column in self.ids),
-            *(pl.col(column).cast(pl.Float32, strict=False) for column in (*self.numbers, *self.labels)),
-        ).collect()
+        columns = {role: pl.col(column).alias(role) for role, column in self.keys.items()}
+        columns |= {name: pl.col(name) for name in self.ids if name not in columns}
+        columns |= {name: pl.col(name) for name in (*self.numbers, *self.labels)}
+        rows = frame.select(*columns.values()).collect()
+        rows = rows.with_columns(
+            _number(rows[name], self.path) for name in dict.fromkeys((*self.numbers, *self.labels))
+        )
         refused, start = {}, ""
         keyed = [role for role in ("user", "item", "time") if role in self.keys]
         if keyed:
-            bad = rows.select(pl.any_horizontal(pl.col(keyed).is_null()).alias("bad"))["bad"]
+            missing_key = [pl.col(role).is_null() for role in keyed]
+            if "time" in keyed and rows["time"].dtype.is_float():
+                missing_key.append(~pl.col("time").is_finite().fill_null(False))
+            bad = rows.select(pl.any_horizontal(missing_key).alias("bad"))["bad"]
             refused["no " + ", ".join(keyed)] = int(bad.sum())
             rows = rows.filter(~bad)
         if rows.is_empty():
@@ -101,7 +107,13 @@ class Files(Dataset):
                 "DATA-003", f"{self.path}: column '{self.keys['time']}' is {time.dtype}: a date or a number is needed"
             )
         first = float(seconds.min() or 0.0)
-        moment = pl.select(pl.from_epoch(pl.lit(int(first * 1000)), "ms")).item()
+        try:
+            moment = datetime.fromtimestamp(first, timezone.utc).replace(tzinfo=None)
+            datetime.fromtimestamp(float(seconds.max() or 0.0), timezone.utc)
+        except (ValueError, OverflowError, OSError):
+            raise DataError(
+                "DATA-003", f"{self.path}: '{self.keys['time']}' is no date in time_unit={self.time_unit}; try another"
+            ) from None
         return rows.with_columns(((seconds - first) / DAY).alias("time")), str(moment)
 
     def _attributes(self, path: str, role: str) -> pl.DataFrame | None:
@@ -109,9 +121,25 @@ class Files(Dataset):
             return None
         frame = _scan(path).collect()
         key = self.keys.get(role, "")
+        if not key:
+            raise UserError(f"dataset.{role}s: {path} is of no use without dataset.{role}, the column that keys it")
         if key not in frame.columns:
             raise UserError(f"dataset.{role}s: {path} has no column '{key}'; it has {', '.join(frame.columns)}")
-        return frame.rename({key: role})
+        return frame.select(pl.col(key).alias(role), *(name for name in frame.columns if name not in (key, role)))
+
+
+def _number(values: pl.Series, path: str) -> pl.Series:
+    """A column as float32; DataError where something in it is no number."""
+    number: pl.Series = values.cast(pl.Float32, strict=False)
+    wrong = number.is_null() & values.is_not_null()
+    if wrong.any():
+        at = wrong.arg_true()[0]
+        raise DataError(
+            "DATA-005",
+            f"{path}: column '{values.name}' has {int(wrong.sum())} values that are no numbers, "
+            f"the first in row {at + 1}: {values[at]!r}",
+        )
+    return number
 
 
 def _scan(path: str) -> pl.LazyFrame:

@@ -63,6 +63,8 @@ class Protocol(pl.LightningDataModule, ABC):
             raise UserError([f"stream '{name}' does not exist{_near(name, offered)}" for name in unknown])
         self.make(data, wanted or offered)
         for name in wanted:
+            if name not in self.streams:
+                raise DataError("DATA-032", f"{data.name}: there is no row for stream '{name}'")
             for split, rows in self.streams[name].splits.items():
                 if not rows:
                     raise DataError("DATA-030", f"{data.name}: the {split} split of stream '{name}' has no row")

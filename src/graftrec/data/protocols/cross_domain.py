@@ -18,7 +18,7 @@ from graftrec.data.purchases import KINDS, Purchases, Windows
 from graftrec.data.streams.rows import TableRows
 from graftrec.data.table import Interactions
 from graftrec.data.vocab import Vocabulary
-from graftrec.errors import UserError
+from graftrec.errors import DataError, UserError
 from graftrec.schema import Feature, Label, Stream, Table
 
 
@@ -78,8 +78,8 @@ class CrossDomain(Protocol):
             self.users, self.items, self.refused = purchases.everybody, purchases.items, purchases.refused
             for prefix, kinds in histories.items():
                 if kinds:
-                    items = None if domains[prefix] is None else self._rows_of(data, domains[prefix])["item"].unique()
-                    self.streams |= purchases.streams(prefix, kinds, self.windows, self.split_seed, items)
+                    rows = self._rows_of(data, purchases.rows, domains[prefix])
+                    self.streams |= purchases.streams(prefix, kinds, self.windows, self.split_seed, rows)
         if any("rows" in kinds for kinds in wanted.values()):
             self._make_rows(data, {prefix: domains[prefix] for prefix, kinds in wanted.items() if "rows" in kinds})
 
@@ -89,7 +89,15 @@ class CrossDomain(Protocol):
             return {"": None}
         frame = self._frame_with(data)
         values = frame[self.by].drop_nulls().unique().sort().cast(pl.String)
-        return {re.sub(r"\W+", "_", value).strip("_").lower() + "/": value for value in values}
+        found: dict[str, str | None] = {}
+        for value in values:
+            prefix = (re.sub(r"\W+", "_", value).strip("_").lower() or "other") + "/"
+            if prefix in found:
+                raise UserError(
+                    f"protocol.by: '{found[prefix]}' and '{value}' would both be the domain '{prefix[:-1]}'"
+                )
+            found[prefix] = value
+        return found
 
     def _frame_with(self, data: Interactions) -> pl.DataFrame:
         frames = [frame for frame in (data.rows, data.items, data.users) if frame is not None]
@@ -99,20 +107,28 @@ class CrossDomain(Protocol):
         known = sorted({column for frame in frames for column in frame.columns})
         raise UserError(f"protocol.by: there is no column '{self.by}'; there are {', '.join(known)}")
 
-    def _rows_of(self, data: Interactions, value: str | None) -> pl.DataFrame:
+    def _rows_of(self, data: Interactions, rows: pl.DataFrame, value: str | None) -> pl.DataFrame:
+        """Those of ``rows`` whose own column, item or user says this domain."""
         if value is None:
-            return data.rows
+            return rows
         frame = self._frame_with(data)
-        inside = frame.filter(pl.col(self.by).cast(pl.String) == value)
+        here = pl.col(self.by).cast(pl.String) == value
         if frame is data.rows:
-            return inside
+            return rows.filter(here)
         key = "item" if frame is data.items else "user"
-        own = inside[key].cast(data.rows[key].dtype)
-        return data.rows.filter(pl.col(key).is_in(own.implode()))
+        own = frame.filter(here)[key].cast(rows[key].dtype, strict=False).drop_nulls()
+        return rows.filter(pl.col(key).is_in(own.implode()))
 
     def _make_rows(self, data: Interactions, domains: dict[str, str | None]) -> None:
         """Plain rows of each domain; vocabularies and scales from the training rows of all of them."""
-        parts = {prefix: self._rows_of(data, value) for prefix, value in domains.items()}
+        taken = [name for name in data.ids if name in self.tables]
+        if taken:
+            raise UserError(
+                f"dataset.ids: {', '.join(taken)} would share a table with the purchases' own; "
+                "name the column differently, or choose streams of one kind"
+            )
+        parts = {prefix: self._rows_of(data, data.rows, value) for prefix, value in domains.items()}
+        parts = {prefix: frame for prefix, frame in parts.items() if len(frame)}
         windows = {prefix: self._window(data, frame) for prefix, frame in parts.items()}
         train = pl.concat([frame.filter(pl.Series(windows[prefix] == 0)) for prefix, frame in parts.items()])
         vocabularies = {name: Vocabulary(train[name]) for name in data.ids}
@@ -125,7 +141,7 @@ class CrossDomain(Protocol):
             ids = [torch.from_numpy(vocabularies[name].encode(frame[name])) for name in data.ids]
             numbers = [(_floats(frame[name]) - scale[name][0]) / scale[name][1] for name in data.numbers]
             filled = [column.nan_to_num(0.0) for column in numbers]  # a missing number is the mean
-            answers = [_floats(frame[name]) for name in data.labels]
+            answers = [_label(frame[name], kind) for name, kind in data.labels.items()]
             rows = [torch.from_numpy(np.flatnonzero(windows[prefix] == part)) for part in (0, 1, 2)]
             schema = Stream(f"{prefix}rows", tuple(features), labels)
             self.streams[f"{prefix}rows"] = TableRows(
@@ -142,6 +158,8 @@ class CrossDomain(Protocol):
             span = float(data.rows.select(last="time").max().item())
             place = frame["time"].to_numpy() / max(span, 1e-9)
         elif self.split == "order":
+            if data.has("time"):
+                raise UserError("protocol.split=order: the dataset has a time, which rows are sorted by; use time")
             place = np.arange(len(frame)) / len(frame)
         else:
             place = np.random.default_rng(self.split_seed).permutation(len(frame)) / len(frame)
@@ -151,6 +169,21 @@ class CrossDomain(Protocol):
 
 def _floats(values: pl.Series) -> torch.Tensor:
     return torch.from_numpy(values.cast(pl.Float32).fill_null(np.nan).to_numpy(writable=True))
+
+
+def _label(values: pl.Series, kind: str) -> torch.Tensor:
+    """A label (n,) float32, NaN where missing; DataError where a binary one is neither 0 nor 1."""
+    label = _floats(values)
+    if kind == "binary":
+        wrong = ~((label == 0) | (label == 1) | label.isnan())
+        if bool(wrong.any()):
+            at = int(wrong.nonzero()[0])
+            raise DataError(
+                "DATA-006",
+                f"label '{values.name}' should be 0, 1 or missing: {int(wrong.sum())} rows are not, "
+                f"the first (row {at + 1}) is {float(label[at]):g}",
+            )
+    return label
 
 
 def _scale(values: pl.Series) -> tuple[float, float]:

@@ -54,7 +54,7 @@ class LongShortTerm(Protocol):
         purchases = Purchases(data, self.train_until, self.val_until, self.min_users)
         self.tables, self.users, self.items = purchases.tables, purchases.everybody, purchases.items
         self.refused = purchases.refused
-        self.streams = purchases.streams("", names, self.windows, self.split_seed)
+        self.streams = purchases.streams("", names, self.windows, self.split_seed, purchases.rows)
 
 
 def check_cuts(train_until: float, val_until: float) -> None:

@@ -92,10 +92,13 @@ class BasketRows(StreamData):
         self._user[lines.basket] = lines.user
         self._time = torch.zeros(baskets, dtype=torch.float64)
         self._time[lines.basket] = lines.time
-        drawn = first + (torch.rand(baskets, generator=seeded(seed, "next")) * count).long()
-        self._drawn = item[drawn]  # (baskets,) item
         low, high = lines.cuts
         window = (self._time >= low).long() + (self._time >= high).long()
+        share = torch.zeros(baskets)
+        for part in range(3):  # each window draws for itself: what comes later moves nothing in training
+            inside = window == part
+            share[inside] = torch.rand(int(inside.sum()), generator=seeded(seed, "next", part))
+        self._drawn = item[first + (share * count).long()]  # (baskets,) item
         self._train = torch.nonzero(window[self._basket] == 0).squeeze(1)
         self._evaluated = {"val": torch.nonzero(window == 1).squeeze(1), "test": torch.nonzero(window == 2).squeeze(1)}
         self.rows = len(self._train)
@@ -140,7 +143,7 @@ class BasketRows(StreamData):
 
     def labels(self, column: str) -> Tensor:
         if column == "bought":
-            return (self._items[self._train] > 0).float()
+            return self.sample[column].flatten()  # positives and negatives as training draws them
         return self._next(self._basket[self._train])[column].masked_fill(~self._opens[self._train], -1)
 
     def batch(self, index: Tensor, random: torch.Generator) -> Batch:
