@@ -43,7 +43,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
             basket += 1
     folder = tmp_path_factory.mktemp("shop")
     names = ["basket", "user", "item", "time"]
-    pl.DataFrame(lines, schema=names, orient="row").write_parquet(folder / "lines.parquet")
+    rows = pl.DataFrame(lines, schema=names, orient="row")
+    rows.with_columns(  # and labels of single rows
+        pl.col("time").dt.weekday().cast(pl.String).alias("weekday"),
+        (pl.col("item") % 10).cast(pl.Float64).alias("price"),
+        (pl.col("item") % 2).alias("click"),
+        (pl.col("user") % 2).alias("like"),
+    ).write_parquet(folder / "lines.parquet")
     numbers = np.arange(ITEMS)
     pl.DataFrame(
         {

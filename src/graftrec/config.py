@@ -13,7 +13,7 @@ import json
 import pkgutil
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ ROLES = ("source", "target", "shared")
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history"}
 KNOWN |= {"params", "schema", "dataset", "label", "prior", "folder", "config", "group"}
+
+
+# The run's own keys, which no constructor checks: type, condition, words.
+RUN: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "seed": (int, lambda value: 0 <= value < 2**32, "a whole number of at least 0"),
+    "lambda_shared": (float, lambda value: 0 <= value < float("inf"), "a number of at least 0"),
+    "schedule": (str, lambda value: value in ("one_cycle", "constant"), "one_cycle or constant"),
+    "twin": (bool, lambda value: True, "true or false"),
+}
 
 
 def conf_dir() -> Path:
@@ -176,6 +185,9 @@ def problems_of_tree(tree: Mapping[str, Any]) -> list[str]:
         first = next((other for other, name in chosen[:number] if name == task), None)
         if first:
             problems.append(f"{role}.{task}: also selected as {first}; a task has one role")
+    for key, (hint, right, words) in RUN.items():
+        if key in tree and not (fits(tree[key], hint) and right(tree[key])):
+            problems.append(f"{key}: should be {words}, found {_short(tree[key])}")
     return problems + list(_walk(tree, ""))
 
 

@@ -151,14 +151,14 @@ class GraftModule(pl.LightningModule):
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
 
     def score(self) -> float:
-        """Mean of the targets' main metrics in the last evaluation, higher is better; NaN if one is undefined."""
+        """Mean of the targets' main metrics in the last evaluation, higher is better; NaN where there is none."""
         scores = []
         for name in self.tasks:
             if self.roles[name] == "target":
                 main = self.task(name).main
                 value = self.results[name].get(main, Value(None)).value
                 scores.append(float("nan") if value is None else -value if main in LOWER_IS_BETTER else value)
-        return sum(scores) / len(scores)
+        return sum(scores) / len(scores) if scores else float("nan")
 
     def configure_optimizers(self) -> Any:
         """The optimizer of what trains in this phase, with its schedule."""

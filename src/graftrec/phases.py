@@ -78,7 +78,8 @@ def run_plan(
             with quiet():
                 trainer.validate(module, datamodule=protocol, verbose=False)
             arm.val |= {name: module.results[name] for name in ours}
-            arm.score = module.score()
+            if "target" in phase.roles:
+                arm.score = module.score()
             start = time.monotonic()
             with quiet():
                 trainer.test(module, datamodule=protocol, verbose=False)
@@ -147,6 +148,7 @@ class quiet(warnings.catch_warnings):  # noqa: N801
         super().__enter__()
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # torch deprecated what Lightning 2.6.6 walks batches with
+        warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # a small table
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # phases and jobs share a folder on purpose
 
 

@@ -28,7 +28,7 @@ def main(tree: Mapping[str, Any]) -> int:
         problems.append(f"run: there is no folder {tree['run']}")
     if problems:
         raise UserError(problems)
-    recommender = Recommender.load(tree["run"], tree["task"])
+    recommender = Recommender.load(tree["run"], tree["target_task"])
     users = _users(tree["users"], recommender, tree["at"])
     frame = recommender.recommend(users, int(tree["k"]), bool(tree["seen"]), tree["at"])
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from graftrec.checkpoint import configuration, weights
 from graftrec.config import build, near, problems_of_tree
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
-from graftrec.errors import UserError
+from graftrec.errors import DataError, UserError
 from graftrec.module import GraftModule
 from graftrec.transfer.base import Transfer
 
@@ -61,7 +61,12 @@ class Recommender:
         protocol: Protocol = build(tree["protocol"], dataset=build(tree["dataset"]))
         protocol.prepare(streams_of(tree, roles))
         module = assemble(tree, protocol, roles, int(tree["seed"]))
-        module.load_state_dict(weights(path))
+        try:
+            module.load_state_dict(weights(path))
+        except RuntimeError as error:
+            raise DataError(
+                "CKPT-003", f"{path} does not fit what its configuration builds now (data or code changed): {error}"
+            ) from error
         return cls(module, protocol, task or next(iter(task_trees(tree, ("target",)))))
 
     def users(self, at: At = "test") -> list[Any]:

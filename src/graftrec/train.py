@@ -37,6 +37,7 @@ Metrics = dict[str, Any]
 def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
     console = screen()
+    folder.mkdir(parents=True, exist_ok=True)
     protocol, seconds = prepare(tree)
     transfer: Transfer = build(tree["transfer"])
     plan = transfer.phases()

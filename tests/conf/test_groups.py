@@ -56,15 +56,7 @@ def test_one_class_one_yaml(group: str) -> None:
     assert graftrec.__version__
 
 
-@pytest.mark.parametrize(
-    "group",
-    [
-        "dataset",
-        pytest.param(
-            "task", marks=pytest.mark.xfail(strict=True, reason="no file in conf/task names tasks.binary.Binary")
-        ),
-    ],
-)
+@pytest.mark.parametrize("group", ["dataset", "task"])
 def test_every_class_has_a_yaml_and_every_yaml_a_class(group: str) -> None:
     named = set()
     for path in (config.conf_dir() / group).glob("*.yaml"):

@@ -35,6 +35,10 @@ B, F, D, L, C, K, CLASSES = 5, 3, 8, 4, 7, 2, 6
 TASKS = ["a", "b"]
 
 
+def loss_for(label: Label) -> Loss:
+    return CrossEntropy() if label.kind == "category" else Squared()
+
+
 def make(cls: type[Any], **known: Any) -> Any:
     """An instance with the arguments that it takes of those known."""
     return cls(**{name: value for name, value in known.items() if name in config.arguments(cls)})
@@ -346,7 +350,7 @@ class TestTasks:
 @pytest.mark.parametrize("cls", classes("tasks"), ids=name_of)
 def test_nothing_taken_in_is_undefined_with_a_reason(cls: type[Task]) -> None:
     label = labelled(cls.kinds[0])[0]
-    task = cls(head=Linear(D, classes=label.classes), loss=Squared(), stream="s", column="y", label=label)
+    task = cls(head=Linear(D, classes=label.classes), loss=loss_for(label), stream="s", column="y", label=label)
     empty = task.compute()
     assert empty[task.main].value is None
     assert empty[task.main].reason

@@ -163,7 +163,6 @@ def test_mmoe_without_a_shared_task(shop_settings: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="module.py score(): ZeroDivisionError in the phase without a target")
 def test_pretrain_and_finetune_says_what_it_carried(shop_settings: list[str], tmp_path: Path) -> None:
     done = graftrec(
         "train", "transfer=pretrain_finetune", "transfer.pretrain=1", "transfer.finetune=1", "twin=false",
@@ -360,11 +359,9 @@ def test_what_the_data_cannot_give_is_said_before_training(
 
 
 @pytest.mark.parametrize("word", ["seed=x", "lambda_shared=-1", "lambda_shared=much", "schedule=cosin", "twin=maybe"])
-@pytest.mark.xfail(strict=True, reason="config.problems_of_tree looks at no run-level key: exit 1, or taken as it is")
 def test_values_of_the_run_itself_are_checked(word: str) -> None:
     assert problems_of_command("train", [word], []) != []
 
 
-@pytest.mark.xfail(strict=True, reason="predict's key 'task' is also a group's name, so task=... is taken for a choice")
 def test_the_task_of_a_prediction_can_be_chosen() -> None:
-    assert problems_of_command("predict", ["run=somewhere", "task=recommend"], []) == []
+    assert problems_of_command("predict", ["run=somewhere", "target_task=recommend"], []) == []

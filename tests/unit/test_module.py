@@ -278,7 +278,6 @@ def test_the_score_is_the_mean_of_the_targets_main_metrics_higher_is_better() ->
     assert math.isnan(model.score())
 
 
-@pytest.mark.xfail(strict=True, raises=ZeroDivisionError, reason="module.py score(): no task of the phase is a target")
 def test_a_phase_without_a_target_can_be_validated() -> None:
     model = module().eval()
     model.roles = {"interest": "source", "recommend": "source", "relevance": "shared"}

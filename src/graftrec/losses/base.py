@@ -14,6 +14,7 @@ class Loss(nn.Module, ABC):
     """A loss per label; mask and mean are `masked_mean`'s."""
 
     of: Literal["logits", "prediction"] = "logits"  # what the first argument is: raw logits, or the task's prediction
+    kinds: tuple[str, ...]  # of labels that it is defined for
 
     @abstractmethod
     def forward(self, output: Tensor, label: Tensor) -> Tensor:

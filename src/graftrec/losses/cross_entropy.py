@@ -11,6 +11,8 @@ from graftrec.losses.base import Loss
 class CrossEntropy(Loss):
     """-log softmax(logits)_y for logits (B, C) and labels (B,); ``smoothing`` in [0, 1) is shared by all classes."""
 
+    kinds = ("category",)
+
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= smoothing < 1:

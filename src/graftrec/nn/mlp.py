@@ -19,8 +19,7 @@ def mlp(in_dim: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequenti
         raise ValueError(f"dropout should be in [0, 1). Found {dropout}.")
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(in_dim, width), nn.ReLU()]
-        if dropout:
-            layers.append(nn.Dropout(dropout))
+        # always three layers, so that a parameter's name does not depend on the dropout
+        layers += [nn.Linear(in_dim, width), nn.ReLU(), nn.Dropout(dropout)]
         in_dim = width
     return nn.Sequential(*layers)

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import shlex
-import tempfile
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -26,9 +25,9 @@ def write_report(folder: Path, command: str | None = None) -> Path:
     metrics, card = _json(folder / "metrics.json"), _json(folder / "data_card.json")
     config = _read(folder / "config.yaml")
     title = f"{card.get('dataset') or 'run'} · {folder.resolve().name}"
-    parts = [_head(title, card, metrics), _verdict(metrics), _comparison(metrics)]
+    parts = [_head(title, card, metrics), _verdict(metrics), _comparison(folder, metrics)]
     parts += [_task(metrics, task) for task in words.tasks(metrics)]
-    parts += [_curves(folder / "metrics.csv", metrics)]
+    parts += [_curves(folder, metrics)]
     parts += [_facts("Training", {**words.table(metrics, "fit"), **words.table(metrics, "chosen")})]
     parts += [_facts("Data", card), _config(config), _again(folder, command)]
     text = page(title, "\n".join(part for part in parts if part))
@@ -102,24 +101,22 @@ def _difference(metrics: Mapping[str, Any], task: str, metric: str) -> list[str]
     return [f"<td>{shown}</td>", f'<td class="word{kind}">{escape(said)}</td>']
 
 
-def _comparison(metrics: Mapping[str, Any]) -> str:
+def _comparison(folder: Path, metrics: Mapping[str, Any]) -> str:
     if not words.tasks(metrics):
         return ""
-    with tempfile.TemporaryDirectory() as place:
-        return _image(
-            plots.comparison(metrics, Path(place) / "comparison.png"), "Scores of baselines, twin and grafted"
-        )
+    drawn = folder / "comparison.png"
+    return _image(drawn if drawn.is_file() else plots.comparison(metrics, drawn), "Baselines, twin and grafted")
 
 
-def _curves(csv_path: Path, metrics: Mapping[str, Any]) -> str:
+def _curves(folder: Path, metrics: Mapping[str, Any]) -> str:
+    csv_path, drawn = folder / "metrics.csv", folder / "learning_curves.png"
     if not csv_path.is_file():
         return ""
     roles = words.table(metrics, "roles")
     targets = [str(task) for task, role in roles.items() if role == "target"]
     main = str(words.table(metrics, "main").get("metric") or "")
-    with tempfile.TemporaryDirectory() as place:
-        png = plots.learning_curves(csv_path, Path(place) / "curves.png", targets, main)
-        return "<h2>Learning curves</h2>\n" + _image(png, "Learning curves of grafted and twin")
+    png = drawn if drawn.is_file() else plots.learning_curves(csv_path, drawn, targets, main)
+    return "<h2>Learning curves</h2>\n" + _image(png, "Learning curves of grafted and twin")
 
 
 def _image(png: Path, alt: str) -> str:

@@ -46,6 +46,9 @@ class Task(nn.Module, ABC):
         super().__init__()
         if label.kind not in self.kinds:
             raise ValueError(f"'{column}' is a {label.kind} label, and {type(self).__name__} learns {self.kinds[0]}")
+        if label.kind not in loss.kinds:
+            known = " or ".join(loss.kinds)
+            raise ValueError(f"'{column}' is a {label.kind} label, and {type(loss).__name__} is a loss for {known}")
         if weight <= 0:
             raise ValueError(f"weight should be positive. Found {weight}.")
         self.head, self.criterion = head, loss

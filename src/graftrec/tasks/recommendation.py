@@ -60,7 +60,7 @@ class Recommendation(Task):
 
     def compute(self) -> dict[str, Value]:
         found = {name: gathered(parts) for name, parts in self._parts.items()}
-        self._parts = {}
+        self._parts, self._units = {}, {}
         if not found:
             return {self.main: Value(None, "0 users")}
         order = torch.argsort(found["query"])

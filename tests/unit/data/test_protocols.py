@@ -190,7 +190,7 @@ def test_rows_and_purchases_never_share_a_table_by_accident(shop: Shop) -> None:
 
 def test_a_binary_label_is_0_or_1(shop: Shop) -> None:
     rows = shop.rows.with_columns(liked=pl.int_range(pl.len()) % 3)
-    made = CrossDomain(Shop(rows, shop.items, labels={"liked": "binary"}), **SETTINGS)
+    made = CrossDomain(Shop(rows, shop.items, ids=("user",), labels={"liked": "binary"}), **SETTINGS)
     with pytest.raises(DataError, match=r"DATA-006 label 'liked' should be 0, 1 or missing: .* \(row 3\) is 2"):
         made.prepare(["rows"])
 

@@ -121,6 +121,8 @@ class CrossDomain(Protocol):
 
     def _make_rows(self, data: Interactions, domains: dict[str, str | None]) -> None:
         """Plain rows of each domain; vocabularies and scales from the training rows of all of them."""
+        if not data.ids and not data.numbers:
+            raise UserError("dataset: rows have no feature; name some columns in ids or numbers")
         taken = [name for name in data.ids if name in self.tables]
         if taken:
             raise UserError(
