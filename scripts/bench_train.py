@@ -91,6 +91,8 @@ class Bare(nn.Module):
 
 def bare(path: Path) -> dict[str, float]:
     """Train and evaluate the bare loop; seconds of each, AUC and number of parameters."""
+    from graftrec.metrics.pointwise import binary
+
     frame = pl.read_parquet(path)
     rows = len(frame)
     train = rows * 8 // 10
@@ -118,8 +120,6 @@ def bare(path: Path) -> dict[str, float]:
     model.eval()
     with torch.no_grad():
         logits = torch.cat([model(ids[i : i + 8192], numbers[i : i + 8192]) for i in range(train, rows, 8192)])
-    from graftrec.metrics.pointwise import binary
-
     found = [binary(logits[:, t].sigmoid(), labels[train:, t])["auc"].value for t in range(2)]
     evaluated = time.perf_counter()
     return {

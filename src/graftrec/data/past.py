@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+TABLE = 4_000_000  # keys (32 MB)
+
 
 class PastCounts:
     """Answers, for many (key, time) pairs at once, what was seen of that key strictly before that time.
@@ -39,6 +41,11 @@ class PastCounts:
         self._moments = torch.unique(time)
         self._span = len(self._moments) + 1
         self._sorted = key[order] * self._span + torch.searchsorted(self._moments, self._time)
+        # where each key begins, as a table where that is small: one look-up instead of a search
+        keys = int(key.max()) + 1 if len(key) else 0
+        self._starts: Tensor | None = None
+        if 0 < keys <= TABLE:
+            self._starts = torch.searchsorted(self._sorted, torch.arange(keys + 1) * self._span)
         self._sums = [_decayed(self._sorted // self._span, self._time, h) for h in self.half_lives]
 
     @property
@@ -55,10 +62,14 @@ class PastCounts:
         Returns:
             (..., columns) float32.
         """
-        key, time = key + torch.zeros_like(time, dtype=key.dtype), time + torch.zeros_like(key, dtype=time.dtype)
         first = key * self._span
-        low = torch.searchsorted(self._sorted, first)
-        high = torch.searchsorted(self._sorted, first + torch.searchsorted(self._moments, time))
+        if self._starts is None:
+            low = torch.searchsorted(self._sorted, first)
+        else:
+            low = self._starts[key.clamp_max(len(self._starts) - 1)]
+        moment = torch.searchsorted(self._moments, time.contiguous())  # before the two broadcast: fewer searches
+        high = torch.searchsorted(self._sorted, first + moment)
+        low = low.expand_as(high)
         counts = [(high - low).double()]
         last = (high - 1).clamp_min(0)
         for half_life, sums in zip(self.half_lives, self._sums, strict=True):

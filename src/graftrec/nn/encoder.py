@@ -47,22 +47,9 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def rows(self, table: str, ids: Tensor) -> Tensor:
-        """Vectors (..., D) of ``ids`` (...): one gather of the distinct rows, a step costs what its rows cost."""
-        if not self.schema.tables[table].content:
-            vectors: Tensor = self.tables[table](ids)
-            return vectors
-        unique, inverse = torch.unique(ids, return_inverse=True)
-        return F.embedding(inverse, self._fused(table, unique))
-
-    def pooled(self, table: str, ids: Tensor) -> Tensor:
-        """Mean vector (B, D) of the known ids of each row (B, L), zeros where there is none.
-
-        One fused sum: gathering (B, L, D) vectors and scattering their gradients back takes 2 to 2.4 times as long.
-        """
-        unique, inverse = torch.unique(ids, return_inverse=True)
-        keep = (ids > 0).to(self._table(table).weight.dtype)
-        total = F.embedding_bag(inverse, self._fused(table, unique), mode="sum", per_sample_weights=keep)
-        return total / keep.sum(1, keepdim=True).clamp_min(1)
+        """Vectors (..., D) of ``ids`` (...)."""
+        vectors, (at,) = self._distinct(table, [ids])
+        return F.embedding(at, vectors)
 
     def items(self, table: str) -> Tensor:
         """Vectors (N + 1, D) of a whole table, row 0 the unknown id: what a ranking scores."""
@@ -80,33 +67,70 @@ class Encoder(nn.Module):
             vectors = vectors + self.tables[other](getattr(self, f"content_{table}_{other}")[ids])
         return vectors
 
+    def _distinct(self, table: str, ids: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Vectors (U, D) that hold all of ``ids``, and where each of them is: content is fused once per distinct id."""
+        count = sum(part.numel() for part in ids)
+        if not self.schema.tables[table].content:
+            return self._table(table).weight, ids
+        if self.schema.tables[table].size <= count:  # sorting the ids would take longer
+            return self.items(table), ids
+        distinct, at = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
+        places = torch.split(at, [part.numel() for part in ids])
+        return self._fused(table, distinct), [place.view_as(part) for place, part in zip(places, ids, strict=True)]
+
+    def _lookup(self, batch: Batch, stream: Stream, with_candidate: bool) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Column -> ids, vectors of its table, places in them; columns of one table are looked up together."""
+        columns: dict[str, dict[str, Tensor]] = {}
+        for feature in stream.features:
+            if feature.kind == "number":
+                continue
+            ids = batch[feature.name]
+            if feature.kind == "id" and self.training and self.id_dropout and not feature.keep:
+                ids = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < self.id_dropout, 0)
+            columns.setdefault(feature.table, {})[feature.name] = ids
+        if stream.candidate and with_candidate:
+            columns.setdefault(stream.candidate, {})["candidate"] = batch["candidate"]
+        found: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        for table, asked in columns.items():
+            vectors, places = self._distinct(table, list(asked.values()))
+            found |= {name: (ids, vectors, at) for (name, ids), at in zip(asked.items(), places, strict=True)}
+        return found
+
     def forward(self, batch: Batch, stream: Stream, with_candidate: bool = True) -> Encoded:
         """Encode one stream's batch of B rows; see `Encoded` for the shapes."""
+        found = self._lookup(batch, stream, with_candidate)
         fields: list[Tensor] = []
         history = mask = None
         for feature in stream.features:
             if feature.kind == "number":
                 continue
-            ids = batch[feature.name]
+            ids, vectors, at = found[feature.name]
             if feature.kind == "id":
-                if self.training and self.id_dropout and not feature.keep:
-                    ids = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < self.id_dropout, 0)
-                fields.append(self.rows(feature.table, ids))
+                fields.append(F.embedding(at, vectors))
             elif feature.kind == "ids":
-                fields.append(self.pooled(feature.table, ids))
+                fields.append(_mean_of_known(ids, vectors, at))
             else:
                 mask = ids > 0
-                history = self.rows(feature.table, ids) + self.age[feature.table](
-                    batch[f"{feature.name}_age"][..., None]
-                )
-                history = self.dropout(history)
+                age = self.age[feature.table](batch[f"{feature.name}_age"][..., None])
+                history = self.dropout(F.embedding(at, vectors) + age)
         numbers = [batch[f.name] for f in stream.features if f.kind == "number"]
         if numbers:
             fields.append(self.numbers[_key(stream)](torch.stack(numbers, -1)))
         candidate = cross = None
-        if stream.candidate and with_candidate:
-            candidate, cross = self.rows(stream.candidate, batch["candidate"]), batch.get("cross")
+        if "candidate" in found:
+            _, vectors, at = found["candidate"]
+            candidate, cross = F.embedding(at, vectors), batch.get("cross")
         return Encoded(self.dropout(torch.stack(fields, 1)), history, mask, candidate, cross)
+
+
+def _mean_of_known(ids: Tensor, vectors: Tensor, at: Tensor) -> Tensor:
+    """Mean vector (B, D) of the known ids of each row (B, L), zeros where there is none.
+
+    One fused sum: gathering (B, L, D) vectors and scattering their gradients back takes about twice as long.
+    """
+    keep = (ids > 0).to(vectors.dtype)
+    total = F.embedding_bag(at, vectors, mode="sum", per_sample_weights=keep)
+    return total / keep.sum(1, keepdim=True).clamp_min(1)
 
 
 def _key(stream: Stream) -> str:
