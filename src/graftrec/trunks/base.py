@@ -32,10 +32,10 @@ class Trunk(nn.Module, ABC):
 
 def flat(encoded: Encoded) -> Tensor:
     """All fields side by side, the history as its masked mean: (B, F * D) or (B, (F + 1) * D)."""
-    parts = [encoded.fields.flatten(1)]
-    if encoded.history is not None and encoded.mask is not None:
-        parts.append(masked_mean(encoded.history, encoded.mask))
-    return torch.cat(parts, 1)
+    fields = encoded.fields.flatten(1)
+    if encoded.history is None or encoded.mask is None:
+        return fields
+    return torch.cat([fields, masked_mean(encoded.history, encoded.mask)], 1)
 
 
 def masked_mean(history: Tensor, mask: Tensor) -> Tensor:
