@@ -8,30 +8,23 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import torch
 from rich.console import Console
 
-from graftrec.analysis.references import Reference, references
-from graftrec.analysis.statistics import paired_difference
+from graftrec.analysis.references import references
 from graftrec.assemble import assemble, check_columns, streams_of, task_trees
 from graftrec.checkpoint import write_manifest
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import outcome
-from graftrec.metrics.pointwise import Value
-from graftrec.phases import Arm, freeze, has_transfer, run_plan, twin_plan
+from graftrec.phases import freeze, has_transfer, run_plan, twin_plan
 from graftrec.report import html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
-from graftrec.tasks.base import Task
+from graftrec.summary import Metrics, summary, write_units
 from graftrec.transfer.base import Transfer
-
-Metrics = dict[str, Any]
 
 
 def train(tree: Mapping[str, Any], folder: Path) -> float:
@@ -64,7 +57,8 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         if tree["twin"] and has_transfer(tree):
             alone = {**tree, "source": {}, "shared": {}}
             twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress)
-        metrics = summary(tree, protocol, grafted, twin)
+        bases = {name: references(task, protocol.streams[task.stream]) for name, task in grafted.tasks.items()}
+        metrics = summary(tree, grafted, twin, bases)
         code = 0
     except BaseException as error:
         code = outcome(error)[0]
@@ -73,7 +67,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         for each in loggers:
             each.close(code)
     write_manifest(checkpoints)
-    _write_units(folder / "users.parquet", grafted, twin)
+    write_units(folder / "users.parquet", grafted, twin, bases)
     _write(folder / "metrics.json", metrics)
     targets = list(tree["target"])
     plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, metrics["main"]["metric"])
@@ -120,94 +114,6 @@ def role_rows(tree: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
         }
         for name, (role, task) in task_trees(tree).items()
     ]
-
-
-def summary(tree: Mapping[str, Any], protocol: Protocol, grafted: Arm, twin: Arm | None) -> Metrics:
-    """metrics.json: everything measured, with the reason of every value that is not there."""
-    found: Metrics = {"test": {}, "val": {}, "twin": {}, "baselines": {}, "differences": {}, "over_baseline": {}}
-    found["reasons"], found["chosen"] = {}, {}
-    roles = {name: role for name, (role, _) in task_trees(tree).items()}
-    bases: dict[str, dict[str, Reference]] = {}
-    for name in roles:
-        task = grafted.tasks[name]
-        bases[name] = references(task, protocol.streams[task.stream])
-        for baseline, reference in bases[name].items():
-            _put(found, f"baselines/{name}/{baseline}", reference.metrics)
-            if reference.chosen is not None:
-                found["chosen"][f"{name}/{baseline}"] = reference.chosen
-        _put(found, f"val/{name}", grafted.val.get(name, {}))
-        _put(found, f"test/{name}", grafted.test.get(name, {}))
-        if twin is not None and name in twin.test:
-            _put(found, f"twin/{name}", twin.test[name])
-            found["differences"][name] = _differences(found, name, grafted.units[name], twin.units[name])
-    main = next(name for name, role in roles.items() if role == "target")
-    metric = grafted.tasks[main].main
-    found["over_baseline"] = _over_baseline(grafted.tasks[main], main, metric, grafted, bases[main])
-    found["roles"], found["main"] = roles, {"task": main, "metric": metric}
-    found["fit"] = {
-        "seconds": grafted.seconds,
-        "rows_per_second": grafted.rows_per_second,
-        "parameters": grafted.parameters,
-        "evaluation": grafted.evaluation,
-    }
-    return found
-
-
-def _put(found: Metrics, path: str, values: Mapping[str, Value]) -> None:
-    """Values under ``path``; a missing one is null, with its reason."""
-    at = found
-    for part in path.split("/"):
-        at = at.setdefault(part, {})
-    for metric, value in values.items():
-        at[metric] = value.value
-        if value.value is None:
-            found["reasons"][f"{path}/{metric}"] = value.reason
-
-
-def _differences(
-    found: Metrics, task: str, ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
-) -> Metrics:
-    """Grafted - twin for every metric that has values per user or row."""
-    differences = {}
-    for metric in found["test"][task]:
-        if metric in ours and metric in theirs:
-            differences[metric] = asdict(paired_difference(ours[metric].numpy(), theirs[metric].numpy()))
-        else:
-            found["reasons"][f"differences/{task}/{metric}"] = f"{metric} is no mean over users or rows"
-    return differences
-
-
-def _over_baseline(task: Task, name: str, metric: str, grafted: Arm, bases: Mapping[str, Reference]) -> Metrics:
-    """Grafted - the best baseline, for the metrics of a ranking with and without cohort."""
-    if not task.ranks:
-        return {}
-    over = {}
-    for key in (metric, f"{metric}/first_time"):
-        scored = {base: ref.metrics[key].value for base, ref in bases.items() if ref.metrics[key].value is not None}
-        if scored and key in grafted.units[name]:
-            best = max(scored, key=lambda base: float(scored[base] or 0.0))
-            difference = paired_difference(grafted.units[name][key].numpy(), bases[best].units[key].numpy())
-            over[key] = {"baseline": best, **asdict(difference)}
-    return {name: over}
-
-
-def _write_units(path: Path, grafted: Arm, twin: Arm | None) -> None:
-    """Every metric per user, for paired comparisons of runs later: arm, task, metric, user, value."""
-    frames = []
-    for arm, units in (("grafted", grafted.units), ("twin", twin.units if twin else {})):
-        for task, columns in units.items():
-            who = columns.get("query")
-            for metric, values in columns.items():
-                if metric != "query":
-                    number = torch.arange(len(values)) if who is None else who
-                    frame = pl.DataFrame({"user": number.numpy(), "value": values.double().numpy()})
-                    frames.append(
-                        frame.select(
-                            arm=pl.lit(arm), task=pl.lit(task), metric=pl.lit(metric), user="user", value="value"
-                        )
-                    )
-    if frames:
-        pl.concat(frames).write_parquet(path)
 
 
 def command() -> str:

@@ -1,0 +1,113 @@
+"""What a run came to: grafted, twin and baselines side by side, with intervals, and the reason of what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from graftrec.analysis.references import Reference
+from graftrec.analysis.statistics import paired_difference
+from graftrec.assemble import task_trees
+from graftrec.metrics.pointwise import Value
+from graftrec.phases import Arm
+from graftrec.tasks.base import Task
+
+Metrics = dict[str, Any]
+Bases = Mapping[str, Mapping[str, Reference]]
+"""Task -> baseline -> what it scored."""
+
+
+def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, bases: Bases) -> Metrics:
+    """metrics.json: everything measured, with the reason of every value that is not there."""
+    found: Metrics = {"test": {}, "val": {}, "twin": {}, "baselines": {}, "differences": {}, "over_baseline": {}}
+    found["reasons"], found["chosen"] = {}, {}
+    roles = {name: role for name, (role, _) in task_trees(tree).items()}
+    for name in roles:
+        for baseline, reference in bases[name].items():
+            _put(found, f"baselines/{name}/{baseline}", reference.metrics)
+            if reference.chosen is not None:
+                found["chosen"][f"{name}/{baseline}"] = reference.chosen
+        _put(found, f"val/{name}", grafted.val.get(name, {}))
+        _put(found, f"test/{name}", grafted.test.get(name, {}))
+        if twin is not None and name in twin.test:
+            _put(found, f"twin/{name}", twin.test[name])
+            found["differences"][name] = _differences(found, name, grafted.units[name], twin.units[name])
+    main = next(name for name, role in roles.items() if role == "target")
+    metric = grafted.tasks[main].main
+    found["over_baseline"] = _over_baseline(grafted.tasks[main], main, metric, grafted, bases[main])
+    found["roles"], found["main"] = roles, {"task": main, "metric": metric}
+    found["fit"] = {
+        "seconds": grafted.seconds,
+        "rows_per_second": grafted.rows_per_second,
+        "parameters": grafted.parameters,
+        "evaluation": grafted.evaluation,
+    }
+    return found
+
+
+def _put(found: Metrics, path: str, values: Mapping[str, Value]) -> None:
+    """Values under ``path``; a missing one is null, with its reason."""
+    at = found
+    for part in path.split("/"):
+        at = at.setdefault(part, {})
+    for metric, value in values.items():
+        at[metric] = value.value
+        if value.value is None:
+            found["reasons"][f"{path}/{metric}"] = value.reason
+
+
+def _differences(
+    found: Metrics, task: str, ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
+) -> Metrics:
+    """Grafted - twin for every metric that has values per user or row."""
+    differences = {}
+    for metric in found["test"][task]:
+        if metric in ours and metric in theirs:
+            differences[metric] = asdict(paired_difference(ours[metric].numpy(), theirs[metric].numpy()))
+        else:
+            found["reasons"][f"differences/{task}/{metric}"] = f"{metric} is no mean over users or rows"
+    return differences
+
+
+def _over_baseline(task: Task, name: str, metric: str, grafted: Arm, bases: Mapping[str, Reference]) -> Metrics:
+    """Grafted - the best baseline, for the metrics of a ranking with and without cohort."""
+    if not task.ranks:
+        return {}
+    over = {}
+    for key in (metric, f"{metric}/first_time"):
+        scored = {base: ref.metrics[key].value for base, ref in bases.items() if ref.metrics[key].value is not None}
+        if scored and key in grafted.units[name]:
+            best = max(scored, key=lambda base: float(scored[base] or 0.0))
+            difference = paired_difference(grafted.units[name][key].numpy(), bases[best].units[key].numpy())
+            over[key] = {"baseline": best, **asdict(difference)}
+    return {name: over}
+
+
+def write_units(path: Path, grafted: Arm, twin: Arm | None, bases: Bases) -> None:
+    """Every metric per user, for paired comparisons of runs: columns arm, task, metric, user, value."""
+    arms = [("grafted", task, units) for task, units in grafted.units.items()]
+    arms += [("twin", task, units) for task, units in (twin.units if twin else {}).items()]
+    arms += [(name, task, ref.units) for task, found in bases.items() for name, ref in found.items()]
+    frames = []
+    for arm, task, columns in arms:
+        who = columns.get("query", grafted.units.get(task, {}).get("query"))
+        for metric, values in columns.items():
+            if metric == "query":
+                continue
+            user = torch.arange(len(values)) if who is None else who
+            frames.append(
+                pl.DataFrame({"user": user.numpy(), "value": values.double().numpy()}).select(
+                    pl.lit(arm).alias("arm"),
+                    pl.lit(task).alias("task"),
+                    pl.lit(metric).alias("metric"),
+                    "user",
+                    "value",
+                )
+            )
+    if frames:
+        pl.concat(frames).write_parquet(path)
