@@ -99,13 +99,14 @@ class GraftModule(pl.LightningModule):
         vector = torch.stack([named.get(name, zero) for name in self.tasks])
         total: Tensor = self.balancer(vector)
         if self.global_step % self.log_every == 0:
-            self._log_losses(losses, named, vector, total)
+            self._log_losses(losses, vector, total)
         return total
 
-    def _log_losses(self, losses: dict[str, Tensor], named: dict[str, Tensor], vector: Tensor, total: Tensor) -> None:
+    def _log_losses(self, losses: dict[str, Tensor], vector: Tensor, total: Tensor) -> None:
         values = {f"train/loss/{name}": loss for name, loss in losses.items()}
         for role in self.phase.roles:
-            parts = [loss for name, loss in named.items() if self.roles[name] == role]
+            # of the equation's three parts lambda stands outside: a sweep over it compares the same quantity
+            parts = [loss * self.task(name).weight for name, loss in losses.items() if self.roles[name] == role]
             if parts:
                 values[f"train/loss/{role}"] = torch.stack(parts).sum()
         (pull,) = torch.autograd.grad(total, vector, retain_graph=True)

@@ -159,11 +159,11 @@ def test_the_objective_by_hand(lambda_shared: float, monkeypatch: pytest.MonkeyP
     logged = watched(model, monkeypatch)
     total = model.training_step(batches, 0)
     by_hand = losses(model, batches)
-    source, target, shared = 0.25 * by_hand["interest"], by_hand["recommend"], 2 * lambda_shared * by_hand["relevance"]
-    assert total.item() == pytest.approx(source + target + shared, rel=1e-5)
+    source, target, shared = 0.25 * by_hand["interest"], by_hand["recommend"], 2 * by_hand["relevance"]
+    assert total.item() == pytest.approx(source + target + lambda_shared * shared, rel=1e-5)
     expected = {f"train/loss/{name}": value for name, value in by_hand.items()}
     expected |= {"train/loss/source": source, "train/loss/target": target, "train/loss/shared": shared}
-    expected["train/loss/total"] = source + target + shared
+    expected["train/loss/total"] = source + target + lambda_shared * shared
     expected |= {"train/weight/interest": 0.25, "train/weight/recommend": 1.0}
     expected["train/weight/relevance"] = 2 * lambda_shared
     assert logged == pytest.approx(expected, rel=1e-5)
