@@ -31,6 +31,13 @@ class DataError(Exception):
     def __str__(self) -> str:
         return f"{self.code} {self.message}"
 
+    @staticmethod
+    def raise_all(problems: Sequence[DataError]) -> None:
+        """Raise one error that says all of ``problems``, if there are any."""
+        if problems:
+            first, *others = problems
+            raise DataError(first.code, "\n".join([first.message, *map(str, others)]))
+
 
 def outcome(error: BaseException) -> tuple[int, str]:
     """The exit code and the one-line reason of an exception."""

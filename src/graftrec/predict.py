@@ -48,6 +48,6 @@ def _users(given: Any, recommender: Recommender, at: Any) -> list[Any]:
         return given
     if Path(str(given)).suffix in (".txt", ".csv"):
         if not Path(str(given)).is_file():
-            raise DataError("DATA-002", f"users: there is no file {given}")
+            raise DataError("DATA-011", f"users: there is no file {given}")
         return pl.read_csv(given, has_header=False, new_columns=["user"], infer_schema=False)["user"].to_list()
     return [given]

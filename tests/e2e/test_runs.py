@@ -343,8 +343,8 @@ def test_wrong_settings_end_a_process_with_2(tmp_path: Path) -> None:
         ),
         (["target.recommend.stream=basket"], 2, ["stream 'basket' does not exist", "'baskets'"]),
         (["dataset.item=product"], 2, ["has no column 'product'"]),
-        (["dataset.path=missing.parquet"], 65, ["DATA-002", "missing.parquet"]),
-        (["++protocol.val_until=0.999999999"], 65, ["DATA-030", "the test split", "has no row"]),
+        (["dataset.path=missing.parquet"], 65, ["DATA-011", "missing.parquet"]),
+        (["++protocol.val_until=0.999999999"], 65, ["DATA-051", "the test split", "has no row"]),
         (["++protocol.train_until=0.95"], 2, ["0 < train_until < val_until < 1"]),
     ],
 )

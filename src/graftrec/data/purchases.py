@@ -51,7 +51,7 @@ class Purchases:
         bought = early.group_by("item").agg(pl.col("user").n_unique().alias("users"))
         kept = bought.filter(pl.col("users") >= min_users)["item"]
         if kept.is_empty():
-            raise DataError("DATA-031", f"{data.name}: no item was bought by {min_users} users before the cut")
+            raise DataError("DATA-052", f"{data.name}: no item was bought by {min_users} users before the cut")
         self.items = Vocabulary(kept)
         self.rows = data.rows.filter(pl.col("item").is_in(kept.implode()))
         outside = len(data.rows) - len(self.rows)

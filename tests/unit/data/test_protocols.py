@@ -80,7 +80,7 @@ def test_a_split_without_rows_is_told(late: float, shop: Shop) -> None:
     split = {CUTS[0]: "val", CUTS[1]: "test"}[late]
     span = CUTS[1] - CUTS[0] if split == "val" else DAYS
     emptied = shop.rows.filter(~pl.col("time").is_between(late, late + span, closed="left") | (pl.col("time") == DAYS))
-    with pytest.raises(DataError, match=f"DATA-030 shop: the {split} split of stream 'pairs' has no row"):
+    with pytest.raises(DataError, match=f"DATA-051 shop: the {split} split of stream 'pairs' has no row"):
         LongShortTerm(shop.with_rows(emptied), **SETTINGS).prepare(["pairs"])
     LongShortTerm(shop.with_rows(emptied), **SETTINGS).prepare([])  # a look at the data is not refused
 
@@ -88,7 +88,7 @@ def test_a_split_without_rows_is_told(late: float, shop: Shop) -> None:
 def test_nobody_who_bought_often_enough_is_told(shop: Shop) -> None:
     users = shop.rows.filter(pl.col("time") < CUTS[0]).group_by("item").agg(pl.col("user").n_unique())["user"].to_list()
     prepared(shop, min_users=max(users))
-    with pytest.raises(DataError, match=f"DATA-031 .* by {max(users) + 1} users"):
+    with pytest.raises(DataError, match=f"DATA-052 .* by {max(users) + 1} users"):
         prepared(shop, min_users=max(users) + 1)
 
 
@@ -177,7 +177,7 @@ def test_one_cut_of_time_for_all_domains() -> None:
     expected = {"train": time < 50, "val": (time >= 50) & (time < 70), "test": time >= 70}
     for split, inside in expected.items():
         assert splits_of(made, "new/rows")[split] == np.flatnonzero(inside & (np.arange(100) >= 50)).tolist()
-    with pytest.raises(DataError, match=r"DATA-030 .* val split of stream 'old/rows'"):
+    with pytest.raises(DataError, match=r"DATA-051 .* val split of stream 'old/rows'"):
         CrossDomain(Shop(rows, ids=("market",), labels={"row": "number"}), by="market").prepare(["old/rows"])
 
 
@@ -191,7 +191,7 @@ def test_rows_and_purchases_never_share_a_table_by_accident(shop: Shop) -> None:
 def test_a_binary_label_is_0_or_1(shop: Shop) -> None:
     rows = shop.rows.with_columns(liked=pl.int_range(pl.len()) % 3)
     made = CrossDomain(Shop(rows, shop.items, ids=("user",), labels={"liked": "binary"}), **SETTINGS)
-    with pytest.raises(DataError, match=r"DATA-006 label 'liked' should be 0, 1 or missing: .* \(row 3\) is 2"):
+    with pytest.raises(DataError, match=r"TASK-003 label 'liked' should be 0, 1 or missing: .* \(row 3\) is 2"):
         made.prepare(["rows"])
 
 

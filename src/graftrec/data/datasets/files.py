@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 
 import polars as pl
 
+from graftrec.data import readers
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.table import DAY, Interactions
 from graftrec.errors import DataError, UserError
@@ -54,32 +53,28 @@ class Files(Dataset):
         self.labels = {**dict.fromkeys(binary, "binary"), **dict.fromkeys(number, "number")}
 
     def read(self) -> Interactions:
-        wanted = [*self.keys.values(), *self.ids, *self.numbers, *self.labels]
-        frame = _scan(self.path)
-        there = frame.collect_schema().names()
-        missing = [column for column in dict.fromkeys(wanted) if column not in there]
-        if missing:
-            raise UserError(
-                [f"dataset: {self.path} has no column '{column}'; it has {', '.join(there)}" for column in missing]
-            )
-        columns = {role: pl.col(column).alias(role) for role, column in self.keys.items()}
-        columns |= {name: pl.col(name) for name in self.ids if name not in columns}
-        columns |= {name: pl.col(name) for name in (*self.numbers, *self.labels)}
-        rows = frame.select(*columns.values()).collect()
-        rows = rows.with_columns(
-            _number(rows[name], self.path) for name in dict.fromkeys((*self.numbers, *self.labels))
-        )
+        features = [name for name in (*self.ids, *self.numbers) if name not in self.labels]
+        raw = readers.read(self.path, [*self.keys.values(), *features, *self.labels])
+        columns = {role: raw.frame[column] for role, column in self.keys.items()}
+        columns |= {name: raw.frame[name] for name in self.ids if name not in columns}
+        if "time" in columns:
+            columns["time"] = readers.seconds(raw, self.keys["time"], UNITS[self.time_unit])
+        columns |= {name: readers.number(raw, name) for name in self.numbers}
+        typed = {"binary": readers.binary, "number": readers.number}
+        columns |= {name: typed[kind](raw, name) for name, kind in self.labels.items()}
+        rows = pl.DataFrame({name: values.alias(name) for name, values in columns.items()})
+        if raw.text:  # an empty field is a missing one
+            rows = rows.with_columns(pl.col(pl.String).replace({"": None}))
         refused, start = {}, ""
         keyed = [role for role in ("user", "item", "time") if role in self.keys]
         if keyed:
-            missing_key = [pl.col(role).is_null() for role in keyed]
-            if "time" in keyed and rows["time"].dtype.is_float():
-                missing_key.append(~pl.col("time").is_finite().fill_null(False))
-            bad = rows.select(pl.any_horizontal(missing_key).alias("bad"))["bad"]
+            missing = [pl.col(role).is_null() for role in keyed]
+            missing += [~pl.col("time").is_finite().fill_null(False)] if "time" in keyed else []
+            bad = rows.select(pl.any_horizontal(missing).alias("bad"))["bad"]
             refused["no " + ", ".join(keyed)] = int(bad.sum())
             rows = rows.filter(~bad)
         if rows.is_empty():
-            raise DataError("DATA-001", f"{self.path}: there is no row to use")
+            raise DataError("DATA-010", f"{self.path}: 0 rows to use")
         if "time" in self.keys:
             rows, start = self._days(rows)
             rows = rows.sort([role for role in ("user", "time", "basket", "item") if role in self.keys])
@@ -97,57 +92,24 @@ class Files(Dataset):
 
     def _days(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
         """Time as days since the first row, and when that was."""
-        time = rows["time"]
-        if time.dtype.is_temporal():
-            seconds = time.cast(pl.Datetime("ms")).dt.epoch("ms") / 1000.0
-        elif time.dtype.is_numeric():
-            seconds = time.cast(pl.Float64) * UNITS[self.time_unit]
-        else:
-            raise DataError(
-                "DATA-003", f"{self.path}: column '{self.keys['time']}' is {time.dtype}: a date or a number is needed"
-            )
-        first = float(seconds.min() or 0.0)
+        seconds = rows["time"].to_numpy()
+        first = float(seconds.min())
         try:
             moment = datetime.fromtimestamp(first, timezone.utc).replace(tzinfo=None)
-            datetime.fromtimestamp(float(seconds.max() or 0.0), timezone.utc)
+            datetime.fromtimestamp(float(seconds.max()), timezone.utc)
         except (ValueError, OverflowError, OSError):
             raise DataError(
-                "DATA-003", f"{self.path}: '{self.keys['time']}' is no date in time_unit={self.time_unit}; try another"
+                "DATA-042", f"{self.path}: '{self.keys['time']}' is no date in time_unit={self.time_unit}; try another"
             ) from None
-        return rows.with_columns(((seconds - first) / DAY).alias("time")), str(moment)
+        return rows.with_columns((pl.col("time") - first) / DAY), str(moment)
 
     def _attributes(self, path: str, role: str) -> pl.DataFrame | None:
         if not path:
             return None
-        frame = _scan(path).collect()
         key = self.keys.get(role, "")
         if not key:
             raise UserError(f"dataset.{role}s: {path} is of no use without dataset.{role}, the column that keys it")
+        frame = readers.read(path, []).frame
         if key not in frame.columns:
             raise UserError(f"dataset.{role}s: {path} has no column '{key}'; it has {', '.join(frame.columns)}")
         return frame.select(pl.col(key).alias(role), *(name for name in frame.columns if name not in (key, role)))
-
-
-def _number(values: pl.Series, path: str) -> pl.Series:
-    """A column as float32; DataError where something in it is no number."""
-    number: pl.Series = values.cast(pl.Float32, strict=False)
-    wrong = number.is_null() & values.is_not_null()
-    if wrong.any():
-        at = wrong.arg_true()[0]
-        raise DataError(
-            "DATA-005",
-            f"{path}: column '{values.name}' has {int(wrong.sum())} values that are no numbers, "
-            f"the first in row {at + 1}: {values[at]!r}",
-        )
-    return number
-
-
-def _scan(path: str) -> pl.LazyFrame:
-    found = sorted(glob.glob(path)) or ([path] if Path(path).exists() else [])
-    if not found:
-        raise DataError("DATA-002", f"{path}: there is no such file")
-    if all(name.endswith((".parquet", ".pq")) for name in found):
-        return pl.scan_parquet(found)
-    if all(name.endswith((".csv", ".tsv")) for name in found):
-        return pl.scan_csv(found, separator="\t" if found[0].endswith(".tsv") else ",", try_parse_dates=True)
-    raise DataError("DATA-004", f"{path}: .parquet, .csv and .tsv files are read")

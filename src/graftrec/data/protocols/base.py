@@ -64,10 +64,10 @@ class Protocol(pl.LightningDataModule, ABC):
         self.make(data, wanted or offered)
         for name in wanted:
             if name not in self.streams:
-                raise DataError("DATA-032", f"{data.name}: there is no row for stream '{name}'")
+                raise DataError("DATA-053", f"{data.name}: there is no row for stream '{name}'")
             for split, rows in self.streams[name].splits.items():
                 if not rows:
-                    raise DataError("DATA-030", f"{data.name}: the {split} split of stream '{name}' has no row")
+                    raise DataError("DATA-051", f"{data.name}: the {split} split of stream '{name}' has no row")
         self.card = self._card(data)
 
     def schema(self, names: Iterable[str]) -> Schema:

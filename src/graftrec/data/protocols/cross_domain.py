@@ -181,7 +181,7 @@ def _label(values: pl.Series, kind: str) -> torch.Tensor:
         if bool(wrong.any()):
             at = int(wrong.nonzero()[0])
             raise DataError(
-                "DATA-006",
+                "TASK-003",
                 f"label '{values.name}' should be 0, 1 or missing: {int(wrong.sum())} rows are not, "
                 f"the first (row {at + 1}) is {float(label[at]):g}",
             )
