@@ -31,12 +31,19 @@ graftrec train 'task@source=[...]' 'task@target=[...]' 'task@shared=[...]' lambd
 graftrec train experiment=NAME
 graftrec train -m seed=0,1,2 trunk=shared_bottom,mmoe
 graftrec train --cfg job"""
-_DATA = "graftrec data\ngraftrec data dataset=NAME\ngraftrec data protocol=NAME\ngraftrec data --cfg job"
+_DATA = """graftrec data check dataset=NAME protocol=NAME
+graftrec data init FILE... --out FOLDER
+graftrec data --cfg job"""
 _PREDICT = "graftrec predict run=runs/NAME\ngraftrec predict --cfg job"
 VERBS = {
     "train": Verb("Train tasks on a shared trunk, measure the transfer.", "train", "graftrec.jobs", _TRAIN),
     "predict": Verb("Predict with a trained run.", "predict", "graftrec.predict", _PREDICT),
-    "data": Verb("Check and prepare a dataset, print its card.", "data", "graftrec.data_card", _DATA),
+    "data": Verb(
+        "Check a dataset, print its card; init looks at files and writes their YAML.",
+        "data",
+        "graftrec.data_card",
+        _DATA,
+    ),
     "doctor": Verb("Say what is here and what is wrong with it.", "", "graftrec.doctor", "graftrec doctor"),
 }
 _FLAGS = """--cfg job prints the whole tree; --info defaults where it comes from; -m sweeps over a,b,c;
@@ -60,6 +67,10 @@ def main(argv: list[str] | None = None) -> int:
     if not _there(verb):
         print(f"graftrec: '{verb}' is planned and not there yet", file=sys.stderr)
         return 2
+    if verb == "data" and rest[:1] == ["init"]:
+        return int(import_module("graftrec.data_init").run(rest[1:]))
+    if verb == "data" and rest[:1] == ["check"]:
+        rest = rest[1:]
     return _run(verb, rest) if VERBS[verb].config else int(import_module(VERBS[verb].runs).main())
 
 

@@ -1,0 +1,224 @@
+"""``graftrec data init FILE...``: guess what the columns of files mean, and write a folder of YAML to start from."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from graftrec.data import readers
+from graftrec.errors import UserError
+
+NAMES = {
+    "user": r"(user|customer|client|household|member|visitor|account|reviewer|person|session)",
+    "item": r"(item|product|movie|book|song|track|artist|article|sku|asin|game|anime|video|news|place|restaurant)",
+    "time": r"(time|timestamp|date|datetime|ts|day|when|created|unix|.*_at)",
+    "basket": r"(basket|order|invoice|transaction|cart)",
+    "label": r"(label|click|like|buy|bought|purchase|view|watch|conversion|convert|rating|stars|score)(d|ed)?",
+}
+USAGE = "graftrec data init FILE [FILE...] [--out FOLDER]"
+
+
+@dataclass
+class Guess:
+    """What was made of a file: role -> column, kind -> columns, and why, line by line."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    kinds: dict[str, list[str]] = field(default_factory=lambda: {k: [] for k in ("ids", "numbers", "binary", "number")})
+    unit: str = ""
+    why: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def say(self, column: str, kind: str, reason: str) -> None:
+        """Note a guess."""
+        self.why.append((column, kind, reason))
+
+
+def main(words: Sequence[str]) -> int:
+    """Write the folder and say what was guessed; UserError if the words are no files."""
+    files, out = _arguments(list(words))
+    path = files[0] if len(files) == 1 else _pattern(files)
+    raw = readers.read(path, [])
+    guess = look(raw.frame)
+    name = re.sub(r"\W+", "_", Path(files[0]).name.partition(".")[0]).strip("_").lower() or "mine"
+    written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
+    width = max(len(column) for column, _, _ in guess.why)
+    for column, kind, reason in guess.why:
+        print(f"  {column:{width}}  {kind:8} {reason}")
+    folder = written[0].parents[1]
+    print(
+        f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong"
+    )
+    labels = guess.kinds["binary"] or guess.kinds["number"]
+    protocol = f"cross_domain protocol.split={_split(guess)}" if labels else "long_short_term protocol.min_users=2"
+    print(f"check    graftrec data check --config-dir {folder} dataset={name} protocol={protocol}")
+    print(f"train    graftrec train --config-dir {folder} experiment={name}")
+    return 0
+
+
+def look(frame: pl.DataFrame) -> Guess:
+    """Guess the role and kind of every column from its name and its values."""
+    guess = Guess()
+    rows = len(frame)
+    for role in ("user", "item", "time", "basket"):
+        found = [
+            column for column in frame.columns if re.fullmatch(rf"{NAMES[role]}([_ ]?(id|key|no))?", column.lower())
+        ]
+        found = [column for column in found if column not in guess.keys.values()]
+        found = [column for column in found if role != "time" or _unit(frame[column])]
+        if found:
+            guess.keys[role] = found[0]
+            guess.say(found[0], role, "by its name")
+    if "time" in guess.keys:
+        guess.unit = _unit(frame[guess.keys["time"]])
+        if guess.unit != "date":
+            guess.why[-1 if "basket" not in guess.keys else -2] = (
+                guess.keys["time"],
+                "time",
+                f"a number of {guess.unit}",
+            )
+    for column in frame.columns:
+        if column in guess.keys.values():
+            continue
+        values = frame[column].drop_nulls()
+        values = values.replace({"": None}).drop_nulls() if values.dtype == pl.String else values
+        distinct = values.n_unique()
+        numeric = values.cast(pl.Float64, strict=False)
+        words = {str(value).lower() for value in values.head(1000).unique()}
+        is_label = re.fullmatch(rf"(is_)?{NAMES['label']}", column.lower()) is not None
+        if distinct < 2:
+            guess.say(column, "-", "left out: one value only")
+        elif distinct == 2 and words <= {"0", "1", "0.0", "1.0", "true", "false", "yes", "no"}:
+            kind = "binary" if is_label or "label" in column.lower() else "ids"
+            guess.kinds[kind].append(column)
+            guess.say(column, kind, "two values, and named like a label" if kind == "binary" else "two values")
+        elif numeric.null_count() == 0 and is_label:
+            guess.kinds["number"].append(column)
+            guess.say(column, "number", f"a label by its name, {distinct:,} values")
+        elif numeric.null_count() == 0 and (distinct > 50 or bool((numeric % 1 != 0).any())):
+            guess.kinds["numbers"].append(column)
+            guess.say(column, "numbers", f"{distinct:,} values, all numbers")
+        elif distinct <= max(50, rows // 2):
+            guess.kinds["ids"].append(column)
+            guess.say(column, "ids", f"{distinct:,} values in {rows:,} rows")
+        else:
+            guess.say(column, "-", f"left out: nearly every row has a value of its own ({distinct:,})")
+    if not guess.why:
+        raise UserError("there is no column to guess anything of")
+    return guess
+
+
+def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
+    """The dataset, a task for each label, and an experiment; UserError if nothing can be learned or files are there."""
+    labels = [*guess.kinds["binary"], *guess.kinds["number"]]
+    histories = {"user", "item", "time"} <= set(guess.keys)
+    if not labels and not histories:
+        raise UserError(
+            "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user, item and time"
+        )
+    keys = [f"{role}: {_quoted(column)}" for role, column in guess.keys.items()]
+    keys += [f"time_unit: {guess.unit}"] if guess.unit not in ("", "date") else []
+    lists = [f"{kind}: [{', '.join(map(_quoted, columns))}]" for kind, columns in guess.kinds.items() if columns]
+    texts = {
+        f"dataset/{name}.yaml": "\n".join(
+            ["_target_: graftrec.data.datasets.files.Files", f"path: {_quoted(path)}", f"name: {name}", *keys, *lists]
+        )
+    }
+    for label in labels:
+        kind = "binary" if label in guess.kinds["binary"] else "regression"
+        task = f"{name}_{_slug(label)}"
+        loss = "bce" if kind == "binary" else "squared"
+        texts[f"task/{task}.yaml"] = "\n".join(
+            [
+                "defaults:", f"  - /head@{task}.head: mlp", f"  - /loss@{task}.loss: {loss}", f"{task}:",
+                f"  _target_: graftrec.tasks.{kind}.{kind.title()}", "  stream: rows", f"  column: {_quoted(label)}",
+            ]
+        )  # fmt: skip
+    tasks = [f"{name}_{_slug(label)}" for label in labels]
+    if labels:
+        roles = [tasks[1:], tasks[:1], []]
+        more = ["protocol:", f"  split: {_split(guess)}", "  batch_size: 1024"]
+        choose = ("cross_domain", "mmoe")
+    else:
+        roles, more, choose = (
+            [[], ["recommend"], ["relevance"]],
+            ["protocol:", "  min_users: 2"],
+            ("long_short_term", "transformer"),
+        )
+    header = f"# @package _global_\n# graftrec train --config-dir {folder} experiment={name}\ndefaults:\n"
+    chosen = [
+        f"  - override /dataset: {name}",
+        f"  - override /protocol: {choose[0]}",
+        f"  - override /trunk: {choose[1]}",
+    ]
+    chosen += [
+        f"  - override /task@{role}: [{', '.join(names)}]"
+        for role, names in zip(("source", "target", "shared"), roles, strict=True)
+    ]
+    texts[f"experiment/{name}.yaml"] = header + "\n".join([*chosen, *more])
+    taken = [str(folder / file) for file in texts if (folder / file).exists()]
+    if taken:
+        raise UserError([f"{file} is there already; choose another --out" for file in taken])
+    for file, text in texts.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(text + "\n", encoding="utf-8")
+    return [folder / file for file in texts]
+
+
+def _split(guess: Guess) -> str:
+    return "time" if "time" in guess.keys else "random"
+
+
+def _unit(values: pl.Series) -> str:
+    """``date``, ``s``, ``ms`` or ``days``; empty where the values are no time."""
+    if values.dtype.is_temporal():
+        return "date"
+    text = values.drop_nulls().cast(pl.String).replace({"": None}).drop_nulls().head(1000)
+    number = text.cast(pl.Float64, strict=False)
+    if len(text) and not number.null_count():
+        middle = float(number.median() or 0.0)
+        return "ms" if middle > 1e11 else "s" if middle > 1e6 else "days"
+    dates = text.str.to_datetime(strict=False, time_unit="ms", time_zone="UTC") if len(text) else None
+    return "date" if dates is not None and not dates.null_count() else ""
+
+
+def _arguments(words: list[str]) -> tuple[list[str], str]:
+    out = ""
+    if "--out" in words:
+        at = words.index("--out")
+        if at + 1 >= len(words):
+            raise UserError(f"--out needs a folder; {USAGE}")
+        out = words[at + 1]
+        del words[at : at + 2]
+    odd = [word for word in words if word.startswith("-")]
+    if odd or not words:
+        raise UserError(f"{'no such flag: ' + odd[0] if odd else 'no file is given'}; {USAGE}")
+    return words, out
+
+
+def _pattern(files: list[str]) -> str:
+    """One pattern for files of one folder and ending, as a shell made them of one."""
+    folders, endings = {str(Path(file).parent) for file in files}, {"".join(Path(file).suffixes) for file in files}
+    if len(folders) > 1 or len(endings) > 1:
+        raise UserError("files of one folder and kind are one dataset; run init once for each")
+    return f"{folders.pop()}/*{endings.pop()}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "_", text).strip("_").lower()
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(r"[A-Za-z_./][\w./-]*", text) else "'" + text.replace("'", "''") + "'"
+
+
+def run(words: Sequence[str]) -> int:
+    """`main` with an exit code instead of an exception."""
+    from graftrec.jobs import attempt
+
+    code, _, result = attempt(lambda: main(words))
+    sys.stdout.flush()
+    return code or result or 0
