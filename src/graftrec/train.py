@@ -18,7 +18,7 @@ from graftrec.assemble import assemble, check_columns, streams_of, task_trees
 from graftrec.checkpoint import write_manifest
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
-from graftrec.errors import outcome
+from graftrec.errors import UserError, outcome
 from graftrec.phases import freeze, has_transfer, run_plan, twin_plan
 from graftrec.report import html, plots, terminal
 from graftrec.report.logs import CsvLog
@@ -30,6 +30,7 @@ from graftrec.transfer.base import Transfer
 def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
     console = screen()
+    _one_process(tree["trainer"])
     folder.mkdir(parents=True, exist_ok=True)
     protocol, seconds = prepare(tree)
     transfer: Transfer = build(tree["transfer"])
@@ -80,6 +81,16 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     console.print(terminal.verdict_line(metrics))
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), command()))
     return grafted.score
+
+
+def _one_process(trainer: Mapping[str, Any]) -> None:
+    """UserError where several processes are asked for: a run that wrote its folder twice would be worse than none."""
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    if nodes != 1 or not (devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)):
+        raise UserError(
+            f"trainer.devices: one process trains a run so far, found devices={devices}, num_nodes={nodes}; "
+            "set devices=1, or [1] for the second GPU"
+        )
 
 
 def screen() -> Console:

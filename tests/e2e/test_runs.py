@@ -345,6 +345,7 @@ def test_wrong_settings_end_a_process_with_2(tmp_path: Path) -> None:
         (["dataset.item=product"], 2, ["has no column 'product'"]),
         (["dataset.path=missing.parquet"], 65, ["DATA-011", "missing.parquet"]),
         (["++protocol.val_until=0.999999999"], 65, ["DATA-051", "the test split", "has no row"]),
+        (["trainer.devices=2"], 2, ["trainer.devices: one process trains a run so far"]),
         (["++protocol.train_until=0.95"], 2, ["0 < train_until < val_until < 1"]),
     ],
 )
