@@ -3,7 +3,7 @@
 The work: 24 categorical columns (276,000 values), 4 numbers, two binary labels; MMoE with 4 experts of 256-128, two
 heads of 64, width 16, batch 2048, Adam on all parameters, one pass over 80 % of the rows; then the other 20 % are
 evaluated. `graftrec train` runs as a user would start it; the bare loop is a page of torch with the same layers. Both
-run alternately in processes of their own and the best of each counts, since machines are shared and noisy.
+run alternately in processes of their own and the best of five counts, since machines are shared and noisy.
 """
 
 import json
@@ -143,7 +143,7 @@ def framework(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    rows, repeats = ([int(word) for word in sys.argv[1:]] + [400_000, 3][len(sys.argv) - 1 :])[:2]
+    rows, repeats = ([int(word) for word in sys.argv[1:]] + [400_000, 5][len(sys.argv) - 1 :])[:2]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path, text in FILES.items():
