@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from graftrec.config import build, near
+from graftrec.config import build, near, resolve
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.errors import UserError
@@ -66,6 +66,10 @@ def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...]
         stream = schema.streams[task["stream"]]
         label = stream.label(task["column"])
         ranked = bool(stream.candidate) and label.kind != "category"
+        if resolve(task["_target_"]).ranks and not ranked:
+            raise UserError(
+                f"task {name}: stream '{task['stream']}' has no candidates to rank; use tasks.binary.Binary"
+            )
         torch.manual_seed(derived(seed, "head", name))
         tasks[name] = build(
             task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import sys
 from collections.abc import Sequence
@@ -204,7 +205,13 @@ def _pattern(files: list[str]) -> str:
     folders, endings = {str(Path(file).parent) for file in files}, {"".join(Path(file).suffixes) for file in files}
     if len(folders) > 1 or len(endings) > 1:
         raise UserError("files of one folder and kind are one dataset; run init once for each")
-    return f"{folders.pop()}/*{endings.pop()}"
+    pattern = f"{folders.pop()}/*{endings.pop()}"
+    more = {str(Path(name)) for name in glob.glob(pattern)} - {str(Path(file)) for file in files}
+    if more:
+        raise UserError(
+            f"{sorted(more)[0]} lies beside these files and was not named; give the files a folder of their own"
+        )
+    return pattern
 
 
 def _slug(text: str) -> str:
@@ -212,7 +219,8 @@ def _slug(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z_./][\w./-]*", text) else "'" + text.replace("'", "''") + "'"
+    """Always in quotes: a column called ``no`` is no boolean."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def run(words: Sequence[str]) -> int:

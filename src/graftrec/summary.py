@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from graftrec.analysis.references import Reference
+from graftrec.analysis.scored import Scored
 from graftrec.analysis.statistics import paired_difference
 from graftrec.assemble import task_trees
 from graftrec.metrics.pointwise import Value
@@ -18,20 +18,20 @@ from graftrec.phases import Arm
 from graftrec.tasks.base import Task
 
 Metrics = dict[str, Any]
-Bases = Mapping[str, Mapping[str, Reference]]
+Baselines = Mapping[str, Mapping[str, Scored]]
 """Task -> baseline -> what it scored."""
 
 
-def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, bases: Bases) -> Metrics:
+def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, baselines: Baselines) -> Metrics:
     """metrics.json: everything measured, with the reason of every value that is not there."""
     found: Metrics = {"test": {}, "val": {}, "twin": {}, "baselines": {}, "differences": {}, "over_baseline": {}}
     found["reasons"], found["chosen"] = {}, {}
     roles = {name: role for name, (role, _) in task_trees(tree).items()}
     for name in roles:
-        for baseline, reference in bases[name].items():
-            _put(found, f"baselines/{name}/{baseline}", reference.metrics)
-            if reference.chosen is not None:
-                found["chosen"][f"{name}/{baseline}"] = reference.chosen
+        for baseline, scored in baselines[name].items():
+            _put(found, f"baselines/{name}/{baseline}", scored.metrics)
+            if scored.chosen is not None:
+                found["chosen"][f"{name}/{baseline}"] = scored.chosen
         _put(found, f"val/{name}", grafted.val.get(name, {}))
         _put(found, f"test/{name}", grafted.test.get(name, {}))
         if twin is not None and name in twin.test:
@@ -39,7 +39,7 @@ def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, bases: Base
             found["differences"][name] = _differences(found, name, grafted.units[name], twin.units[name])
     main = next(name for name, role in roles.items() if role == "target")
     metric = grafted.tasks[main].main
-    found["over_baseline"] = _over_baseline(grafted.tasks[main], main, metric, grafted, bases[main])
+    found["over_baseline"] = _over_baseline(grafted.tasks[main], main, metric, grafted, baselines[main])
     found["roles"], found["main"] = roles, {"task": main, "metric": metric}
     found["fit"] = {
         "seconds": grafted.seconds,
@@ -74,25 +74,25 @@ def _differences(
     return differences
 
 
-def _over_baseline(task: Task, name: str, metric: str, grafted: Arm, bases: Mapping[str, Reference]) -> Metrics:
+def _over_baseline(task: Task, name: str, metric: str, grafted: Arm, baselines: Mapping[str, Scored]) -> Metrics:
     """Grafted - the best baseline, for the metrics of a ranking with and without cohort."""
     if not task.ranks:
         return {}
     over = {}
     for key in (metric, f"{metric}/first_time"):
-        scored = {base: ref.metrics[key].value for base, ref in bases.items() if ref.metrics[key].value is not None}
+        scored = {base: ref.metrics[key].value for base, ref in baselines.items() if ref.metrics[key].value is not None}
         if scored and key in grafted.units[name]:
             best = max(scored, key=lambda base: float(scored[base] or 0.0))
-            difference = paired_difference(grafted.units[name][key].numpy(), bases[best].units[key].numpy())
+            difference = paired_difference(grafted.units[name][key].numpy(), baselines[best].units[key].numpy())
             over[key] = {"baseline": best, **asdict(difference)}
     return {name: over}
 
 
-def write_units(path: Path, grafted: Arm, twin: Arm | None, bases: Bases) -> None:
+def write_units(path: Path, grafted: Arm, twin: Arm | None, baselines: Baselines) -> None:
     """Every metric per user, for paired comparisons of runs: columns arm, task, metric, user, value."""
     arms = [("grafted", task, units) for task, units in grafted.units.items()]
     arms += [("twin", task, units) for task, units in (twin.units if twin else {}).items()]
-    arms += [(name, task, ref.units) for task, found in bases.items() for name, ref in found.items()]
+    arms += [(name, task, ref.units) for task, found in baselines.items() for name, ref in found.items()]
     frames = []
     for arm, task, columns in arms:
         who = columns.get("query", grafted.units.get(task, {}).get("query"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from graftrec.analysis.references import references
+from graftrec.analysis.scored import score_baselines
 from graftrec.assemble import assemble, check_columns, streams_of, task_trees
 from graftrec.checkpoint import write_manifest
 from graftrec.config import build
@@ -58,8 +58,8 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         if tree["twin"] and has_transfer(tree):
             alone = {**tree, "source": {}, "shared": {}}
             twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress)
-        bases = {name: references(task, protocol.streams[task.stream]) for name, task in grafted.tasks.items()}
-        metrics = summary(tree, grafted, twin, bases)
+        baselines = {name: score_baselines(task, protocol.streams[task.stream]) for name, task in grafted.tasks.items()}
+        metrics = summary(tree, grafted, twin, baselines)
         code = 0
     except BaseException as error:
         code = outcome(error)[0]
@@ -68,7 +68,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         for each in loggers:
             each.close(code)
     write_manifest(checkpoints)
-    write_units(folder / "users.parquet", grafted, twin, bases)
+    write_units(folder / "users.parquet", grafted, twin, baselines)
     _write(folder / "metrics.json", metrics)
     targets = list(tree["target"])
     plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, metrics["main"]["metric"])

@@ -76,6 +76,16 @@ def test_a_parquet_folder_of_purchases_is_guessed_checked_and_trained(
     assert metrics["main"] == {"task": "recommend", "metric": "ndcg@10"}
 
 
+def test_a_column_called_no_is_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ratings().rename({"channel": "no", "price": "1e5"}).write_csv("shop.csv")
+    assert main(["data", "init", "shop.csv"]) == 0
+    made = yaml.safe_load((tmp_path / "shop_conf/dataset/shop.yaml").read_text())
+    assert (made["ids"], made["numbers"]) == (["no"], ["1e5"])
+
+
 def test_init_overwrites_nothing_and_says_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +97,10 @@ def test_init_overwrites_nothing_and_says_what_is_wrong(
     assert main(["data", "init"]) == 2
     assert main(["data", "init", "--fast", "shop.csv"]) == 2
     assert main(["data", "init", "nowhere.csv"]) == 65
+    (tmp_path / "more.csv").write_bytes((tmp_path / "shop.csv").read_bytes())
+    (tmp_path / "other.csv").write_bytes((tmp_path / "shop.csv").read_bytes())
+    assert main(["data", "init", "shop.csv", "more.csv", "--out", "both"]) == 2
+    assert "other.csv lies beside these files and was not named" in capsys.readouterr().err
     ratings().select("channel", "price").write_csv("plain.csv")
     assert main(["data", "init", "plain.csv"]) == 2
     assert "nothing to learn was found" in capsys.readouterr().err

@@ -495,7 +495,7 @@ def test_held_out_pairs_are_counted_in_their_own_window(stage: Stage, past: Past
     pairs = list(zip(batch["item"].tolist(), batch["candidate"][:, 0].tolist(), strict=True))
     assert pairs == sorted(expected)
     assert batch["similarity"][:, 0].tolist() == pytest.approx([expected[pair] for pair in pairs], rel=1e-6)
-    assert stream.references == ("training_similarity",)
+    assert stream.baselines == ("training_similarity",)
     support = [before.get(pair, (0, 0.0)) for pair in pairs]
     reference = [cosine if count >= 2 else 0.0 for count, cosine in support]
     assert batch["training_similarity"].tolist() == pytest.approx(reference, rel=1e-6)

@@ -24,14 +24,14 @@ class StreamData(ABC):
         rows: number of training rows.
         splits: rows of train, val and test.
         sample: at most 4,096 training rows, drawn once: what scales and priors are fitted on.
-        references: columns of evaluation batches that are predictions themselves, to stand beside a model's.
+        baselines: columns of evaluation batches that are predictions themselves, to stand beside a model's.
     """
 
     schema: Stream
     rows: int
     splits: dict[str, int]
     sample: Batch
-    references: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
 
     @abstractmethod
     def batch(self, index: Tensor, random: torch.Generator) -> Batch:

@@ -28,7 +28,7 @@ class PairRows(StreamData):
         items: (N,) item rows that may be drawn. seed: the split's.
     """
 
-    references = ("training_similarity",)
+    baselines = ("training_similarity",)
 
     def __init__(self, name: str, basket: Tensor, item: Tensor, window: Tensor, items: Tensor, seed: int) -> None:
         self.schema = Stream(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -20,22 +21,22 @@ RANKERS: tuple[type[Baseline], ...] = (Popularity, OwnFrequency, ItemKnn, Ease)
 
 
 @dataclass
-class Reference:
-    """One baseline of one task: its test metrics, values per user, and the setting that validation chose."""
+class Scored:
+    """A scored baseline of one task: its test metrics, values per user, and the setting that validation chose."""
 
     metrics: dict[str, Value]
     units: dict[str, Tensor] = field(default_factory=dict)
     chosen: float | None = None
 
 
-def references(task: Task, stream: StreamData) -> dict[str, Reference]:
+def score_baselines(task: Task, stream: StreamData) -> dict[str, Scored]:
     """Baselines of a task by name: rankers for a ranking; else ``mean`` or ``majority`` and the stream's own."""
     if task.ranks and isinstance(stream, BasketRows):
         return {baseline.name: _ranked(baseline(), stream, int(task.main.partition("@")[2])) for baseline in RANKERS}
     return _rows(task, stream)
 
 
-def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Reference:
+def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
     lines = stream.lines
     users = len(lines.row_of)
     past = Past(lines.user.numpy(), stream.places.numpy(), lines.time.numpy(), users, len(lines.items))
@@ -57,7 +58,7 @@ def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Reference:
     metrics = {"auc": binary((ranks / max(1.0, float(ranks.max()))).flatten(), relevant.flatten().float())["auc"]}
     for name, values in units.items():
         metrics[name] = _mean(values)
-    return Reference(metrics, units, value)
+    return Scored(metrics, units, value)
 
 
 def _mean(values: Tensor) -> Value:
@@ -65,18 +66,21 @@ def _mean(values: Tensor) -> Value:
     return Value(float(kept.mean())) if len(kept) else Value(None, "0 users with a relevant item")
 
 
-def _rows(task: Task, stream: StreamData) -> dict[str, Reference]:
+def _rows(task: Task, stream: StreamData) -> dict[str, Scored]:
     trained = stream.labels(task.column)
-    batches = [batch for batch in stream.evaluation("test") if task.column in batch and "relevant" not in batch]
+    rows = takewhile(lambda batch: "relevant" not in batch, stream.evaluation("test"))  # rankings come last
+    batches = [batch for batch in rows if task.column in batch]
+    if not batches:
+        return {}
     label = torch.cat([batch[task.column].flatten() for batch in batches])
     if task.label.kind == "category":
         share = torch.bincount(trained[trained >= 0], minlength=task.label.classes).float()
         share = share / share.sum().clamp_min(1)
-        return {"majority": Reference(class_metrics(share.expand(len(label), -1), label))}
+        return {"majority": Scored(class_metrics(share.expand(len(label), -1), label))}
     mean = trained[~trained.isnan()].mean()
     measure = binary if task.label.kind == "binary" else numbers
-    found = {"mean": Reference(measure(mean.expand(len(label)), label))}
-    for name in stream.references:
+    found = {"mean": Scored(measure(mean.expand(len(label)), label))}
+    for name in stream.baselines:
         values = torch.cat([batch[name].flatten() for batch in batches])
-        found[name] = Reference(measure(values, label))
+        found[name] = Scored(measure(values, label))
     return found
