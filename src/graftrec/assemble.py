@@ -33,6 +33,13 @@ def streams_of(tree: Mapping[str, Any], roles: tuple[str, ...] = ROLES) -> list[
     return list(dict.fromkeys(str(task["stream"]) for _, task in task_trees(tree, roles).values()))
 
 
+def protocol_of(tree: Mapping[str, Any]) -> Protocol:
+    """The protocol of a tree with the dataset, the split and what a row sees; nothing is read yet."""
+    parts = {name: build(tree[name]) for name in ("dataset", "split", "history", "candidates")}
+    protocol: Protocol = build(tree["protocol"], **parts)
+    return protocol
+
+
 def check_columns(tree: Mapping[str, Any], protocol: Protocol) -> None:
     """UserError for every task whose column its stream does not have."""
     problems = []
@@ -98,9 +105,9 @@ def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...]
 
 
 def _fields(stream: Stream) -> int:
-    """F: one per id or multi-value feature, one for all numbers; a history is no field."""
+    """F: one per id, multi-value feature or vector, one for all numbers; a history is no field."""
     kinds = [feature.kind for feature in stream.features]
-    return kinds.count("id") + kinds.count("ids") + ("number" in kinds)
+    return kinds.count("id") + kinds.count("ids") + kinds.count("vector") + ("number" in kinds)
 
 
 def _trunk_input(streams: Mapping[str, Stream]) -> tuple[int, bool]:

@@ -33,13 +33,14 @@ graftrec train -m seed=0,1,2 trunk=shared_bottom,mmoe
 graftrec train --cfg job"""
 _DATA = """graftrec data check dataset=NAME protocol=NAME
 graftrec data init FILE... --out FOLDER
+graftrec data get NAME --root FOLDER
 graftrec data --cfg job"""
 _PREDICT = "graftrec predict run=runs/NAME\ngraftrec predict --cfg job"
 VERBS = {
     "train": Verb("Train tasks on a shared trunk, measure the transfer.", "train", "graftrec.jobs", _TRAIN),
     "predict": Verb("Predict with a trained run.", "predict", "graftrec.predict", _PREDICT),
     "data": Verb(
-        "Check a dataset, print its card; init looks at files and writes their YAML.",
+        "Check a dataset, print its card; init looks at files and writes their YAML; get fetches a public one.",
         "data",
         "graftrec.data_card",
         _DATA,
@@ -67,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     if not _there(verb):
         print(f"graftrec: '{verb}' is planned and not there yet", file=sys.stderr)
         return 2
-    if verb == "data" and rest[:1] == ["init"]:
-        return int(import_module("graftrec.data_init").run(rest[1:]))
+    if verb == "data" and rest[:1] in (["init"], ["get"]):
+        return int(import_module(f"graftrec.data_{rest[0]}").run(rest[1:]))
     if verb == "data" and rest[:1] == ["check"]:
         rest = rest[1:]
     return _run(verb, rest) if VERBS[verb].config else int(import_module(VERBS[verb].runs).main())

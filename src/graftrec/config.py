@@ -23,7 +23,7 @@ ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history"}
-KNOWN |= {"params", "schema", "dataset", "label", "prior", "folder", "config", "group"}
+KNOWN |= {"params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config", "group"}
 
 
 # The run's own keys, which no constructor checks: type, condition, words.

@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from graftrec.config import build
-from graftrec.data.protocols.base import Protocol
+from graftrec.assemble import protocol_of
 from graftrec.report import terminal
 from graftrec.train import screen
 
@@ -18,7 +17,7 @@ from graftrec.train import screen
 def main(tree: Mapping[str, Any]) -> int:
     """Print the data card, and write it where ``out`` says."""
     start = time.monotonic()
-    protocol: Protocol = build(tree["protocol"], dataset=build(tree["dataset"]))
+    protocol = protocol_of(tree)
     protocol.prepare([])
     console = screen()
     console.print(terminal.data_line(protocol.card, time.monotonic() - start))

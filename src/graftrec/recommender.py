@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from graftrec.assemble import assemble, streams_of, task_trees
+from graftrec.assemble import assemble, protocol_of, streams_of, task_trees
 from graftrec.checkpoint import configuration, weights
 from graftrec.config import build, near, problems_of_tree
 from graftrec.data.protocols.base import Protocol
@@ -34,9 +34,11 @@ class Recommender:
     def __init__(self, module: GraftModule, protocol: Protocol, task: str) -> None:
         self.module, self.protocol, self.task = module.eval(), protocol, task
         stream = protocol.streams[module.task(task).stream]
-        if not module.task(task).ranks or not isinstance(stream, BasketRows) or protocol.users is None:
+        if not module.task(task).ranks or not isinstance(stream, BasketRows):
             raise UserError(f"task '{task}' ranks no catalogue, so it recommends nothing")
-        self.stream, self._users = stream, protocol.users
+        self.stream = stream
+        self._users = protocol.users_of(stream.schema.name)
+        self._items = protocol.items_of(stream.schema.name)
 
     @classmethod
     def load(cls, run: str | Path, task: str | None = None) -> Recommender:
@@ -58,7 +60,7 @@ class Recommender:
             raise UserError(f"{run} has no target '{task}'{near(task, targets)}")
         transfer: Transfer = build(tree["transfer"])
         roles = transfer.phases()[-1].roles
-        protocol: Protocol = build(tree["protocol"], dataset=build(tree["dataset"]))
+        protocol = protocol_of(tree)
         protocol.prepare(streams_of(tree, roles))
         module = assemble(tree, protocol, roles, int(tree["seed"]))
         try:
@@ -81,7 +83,7 @@ class Recommender:
         numbers = torch.from_numpy(self._users.encode(pl.Series(list(users), strict=False)))
         parts = []
         for part in torch.split(numbers, self.stream.ranked_at_once):
-            batch = self.stream.state(part, self._day(at))
+            batch = self.stream.state(part, at)
             logits = self.module(self.stream.schema.name, batch, [self.task])[self.task]
             parts.append(self.module.task(self.task).predict(logits))
         return torch.cat(parts) if parts else torch.zeros(0, len(self.stream.lines.items))
@@ -103,26 +105,18 @@ class Recommender:
         scores = self.scores(users, at)
         if not seen and users:
             numbers = torch.from_numpy(self._users.encode(pl.Series(users, strict=False)))
-            scores = scores.masked_fill(~self.stream.fresh(numbers, self._day(at)), -1.0)
+            scores = scores.masked_fill(~self.stream.fresh(numbers, at), -1.0)
         best, place = torch.sort(scores, dim=1, descending=True, stable=True)
         best, place = best[:, :k], place[:, :k]
-        items = self.protocol.items
-        if items is None:
-            raise UserError("this protocol has no items")
         width = best.shape[1]
         frame = pl.DataFrame(
             {
                 "user": pl.Series(users, strict=False).gather(
                     torch.arange(len(users)).repeat_interleave(width).numpy()
                 ),
-                "item": items.decode(self.stream.lines.items[place.flatten()].numpy()),
+                "item": self._items.decode(self.stream.lines.items[place.flatten()].numpy()),
                 "score": best.flatten().numpy(),
                 "rank": torch.arange(1, width + 1).repeat(len(users)).numpy(),
             }
         )
         return frame.filter(pl.col("score") >= 0)
-
-    def _day(self, at: At) -> float:
-        if at == "latest":
-            return float(self.stream.lines.time.max()) + 1e-6
-        return self.stream.lines.cuts[0 if at == "val" else 1]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-FeatureKind = Literal["id", "ids", "number", "history"]
+FeatureKind = Literal["id", "ids", "number", "history", "vector"]
 LabelKind = Literal["binary", "number", "category"]
 
 
@@ -17,14 +17,17 @@ class Feature:
 
     ``id`` is (B,) int64, ``ids`` (multi-value) and ``history`` (newest last) are (B, L) int64 rows of ``table``
     where 0 is unknown or padding; ``number`` is (B,) float, standardised on training rows. A history may carry the age
-    of each event in a column of its own, named ``<name>_age``: (B, L) float, log(1 + days). An ``id`` with ``keep`` is
-    never hidden by the encoder's id dropout.
+    of each event in a column of its own, named ``<name>_age``: (B, L) float, log(1 + days), and what each event was in
+    ``<name>_behaviour``: (B, L) int64 in [0, behaviours), 0 is padding. A ``vector`` is (B, size) float. An ``id`` with
+    ``keep`` is never hidden by the encoder's id dropout.
     """
 
     name: str
     kind: FeatureKind
     table: str = ""
     keep: bool = False
+    behaviours: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,26 @@ class Label:
 class Table:
     """One embedding table, shared by every feature that names it; row 0 is the unknown id.
 
-    ``content`` maps the name of another table to a (size,) int64 tensor: an item's row is the sum of its own vector and
-    of its category's, brand's, ... vector, so that an item nobody bought still has a place.
+    An id of the table is an entity: a user, an item, a category. ``rows`` says which row of the embedding is an
+    entity's own, (E,) int64, 0 for those that training never saw; without it entities and rows are the same. What is
+    known of an entity is added to its own vector, so that an item nobody bought still has a place.
+
+    Attributes:
+        size: rows of the embedding.
+        content: name of another table -> its entities, (E,) int64, or several of them (E, L), 0 where there are fewer.
+        vectors: name -> numbers (E, V) float32; tables with a vector of the same name read it through the same weights.
     """
 
     name: str
     size: int
+    rows: Tensor | None = None
     content: dict[str, Tensor] = field(default_factory=dict)
+    vectors: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def entities(self) -> int:
+        """E."""
+        return self.size if self.rows is None else len(self.rows)
 
 
 @dataclass(frozen=True)

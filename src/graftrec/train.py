@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from graftrec.analysis.scored import score_baselines
-from graftrec.assemble import assemble, check_columns, streams_of, task_trees
+from graftrec.assemble import assemble, check_columns, protocol_of, streams_of, task_trees
 from graftrec.checkpoint import write_manifest
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
@@ -106,7 +106,7 @@ def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:
         UserError: a stream or a column that does not exist. DataError: data that cannot be used.
     """
     start = time.monotonic()
-    protocol: Protocol = build(tree["protocol"], dataset=build(tree["dataset"]))
+    protocol = protocol_of(tree)
     protocol.prepare(streams_of(tree))
     check_columns(tree, protocol)
     return protocol, time.monotonic() - start

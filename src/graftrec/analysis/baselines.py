@@ -12,6 +12,7 @@ import torch
 
 Scores = npt.NDArray[np.float32]
 """(U, N): higher is better."""
+Days = npt.NDArray[np.float64]
 
 EASE_ITEMS = 12_000
 _COLUMNS = 4_096
@@ -36,20 +37,16 @@ class Past:
         if np.isnan(self.time).any():
             raise ValueError("a time is NaN")
 
-    def before(self, cut: float) -> Past:
-        """Return the rows with ``time < cut`` (days)."""
-        kept = self.time < cut
-        return Past(self.user[kept], self.item[kept], self.time[kept], self.n_users, self.n_items)
-
 
 class Baseline(Protocol):
     """A named scorer with at most one hyper-parameter."""
 
     name: ClassVar[str]
     grid: ClassVar[tuple[float | None, ...]]  # (None,) where there is nothing to choose
+    dense: ClassVar[bool]  # whether it needs more than one matrix (U, N)
 
-    def scores(self, past: Past, cut: float, value: float | None) -> Scores:
-        """Score (U, N) from the rows before ``cut`` (days); rows at or after it are never looked at."""
+    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
+        """Score (U, N) from all rows of ``past``, as of the day ``at`` (U,) of each user."""
         ...
 
 
@@ -58,11 +55,12 @@ class Popularity:
 
     name: ClassVar[str] = "popularity"
     grid: ClassVar[tuple[float | None, ...]] = (None,)
+    dense: ClassVar[bool] = False
 
-    def scores(self, past: Past, cut: float, value: float | None = None) -> Scores:
-        """Return (U, N) counts of the rows before ``cut`` (days); ``value`` is not used."""
-        counts = np.bincount(past.before(cut).item, minlength=past.n_items).astype(np.float32)
-        return np.tile(counts, (past.n_users, 1))
+    def scores(self, past: Past, at: Days, value: float | None = None) -> Scores:
+        """Return (U, N) counts of the rows; ``at`` and ``value`` are not used."""
+        counts = np.bincount(past.item, minlength=past.n_items).astype(np.float32)
+        return np.broadcast_to(counts, (past.n_users, past.n_items))
 
 
 class OwnFrequency:
@@ -74,14 +72,14 @@ class OwnFrequency:
 
     name: ClassVar[str] = "own_frequency"
     grid: ClassVar[tuple[float | None, ...]] = (None, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0)  # days; None: unweighted
+    dense: ClassVar[bool] = True
 
-    def scores(self, past: Past, cut: float, value: float | None) -> Scores:
-        """Return (U, N) weighted counts of the rows before ``cut`` (days) with a half-life of ``value`` days."""
+    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
+        """Return (U, N) weighted counts of the rows with a half-life of ``value`` days before ``at``."""
         if value is not None and value <= 0:
             raise ValueError(f"a half-life of {value} days is not positive")
-        rows = past.before(cut)
-        weight = None if value is None else np.exp2((rows.time - cut) / value)
-        cell = rows.user * past.n_items + rows.item
+        weight = None if value is None else np.exp2((past.time - at[past.user]) / value)
+        cell = past.user * past.n_items + past.item
         counts = np.bincount(cell, weights=weight, minlength=past.n_users * past.n_items)
         return counts.astype(np.float32).reshape(past.n_users, past.n_items)
 
@@ -95,10 +93,11 @@ class ItemKnn:
 
     name: ClassVar[str] = "item_knn"
     grid: ClassVar[tuple[float | None, ...]] = (0.0, 2.0, 5.0, 10.0)  # users
+    dense: ClassVar[bool] = True
 
-    def scores(self, past: Past, cut: float, value: float | None) -> Scores:
-        """Return (U, N) from the rows before ``cut`` (days) with a shrink of ``value`` users (None: 0)."""
-        x = _binary(past.before(cut))
+    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
+        """Return (U, N) with a shrink of ``value`` users (None: 0); ``at`` is not used."""
+        x = _binary(past)
         norm = np.sqrt(x.sum(0))
         result = np.empty_like(x)
         for low in range(0, past.n_items, _COLUMNS):  # N x 4096 cosines at a time
@@ -123,12 +122,13 @@ class Ease:
 
     name: ClassVar[str] = "ease"
     grid: ClassVar[tuple[float | None, ...]] = (50.0, 100.0, 300.0, 1000.0)  # lambda
+    dense: ClassVar[bool] = True
 
-    def scores(self, past: Past, cut: float, value: float | None) -> Scores:
-        """Return (U, N) from the rows before ``cut`` (days) with lambda = ``value`` > 0."""
+    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
+        """Return (U, N) with lambda = ``value`` > 0; ``at`` is not used."""
         if value is None or value <= 0:
             raise ValueError(f"lambda is {value}, a positive number is needed")
-        rows = past.before(cut)
+        rows = past
         if past.n_items <= EASE_ITEMS:
             return _ease(_binary(rows), value)
         counts = np.bincount(rows.item, minlength=past.n_items)
@@ -142,17 +142,17 @@ class Ease:
         return result
 
 
-def choose(baseline: Baseline, past_val: Past, cut_val: float, metric: Callable[[Scores], float]) -> float | None:
+def choose(baseline: Baseline, past: Past, at: Days, metric: Callable[[Scores], float]) -> float | None:
     """Return the value of the baseline's grid whose scores get the highest ``metric``, the first among equals.
 
-    ``past_val`` and ``cut_val`` (days) are the validation period's: the metric looks at what came after ``cut_val``.
+    ``past`` and ``at`` are as validation sees them: the metric looks at what came after.
     A NaN never wins; ValueError where nothing else was seen.
     """
     if len(baseline.grid) == 1:
         return baseline.grid[0]
     best: tuple[float, float | None] | None = None
     for value in baseline.grid:
-        quality = float(metric(baseline.scores(past_val, cut_val, value)))
+        quality = float(metric(baseline.scores(past, at, value)))
         if not np.isnan(quality) and (best is None or quality > best[0]):
             best = (quality, value)
     if best is None:

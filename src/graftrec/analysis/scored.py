@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from graftrec.analysis.baselines import Baseline, Ease, ItemKnn, OwnFrequency, Past, Popularity, Scores, choose
-from graftrec.data.streams.base import StreamData
+from graftrec.data.streams.base import Stage, StreamData
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.metrics.pointwise import Value, binary, numbers
 from graftrec.metrics.pointwise import classes as class_metrics
-from graftrec.metrics.ranking import ranking_metrics
+from graftrec.metrics.ranking import per_user
 from graftrec.tasks.base import Task
+from graftrec.tasks.recommendation import mean_over_users
 
+CELLS = 250_000_000  # 1 GB of scores
 RANKERS: tuple[type[Baseline], ...] = (Popularity, OwnFrequency, ItemKnn, Ease)
 
 
@@ -38,32 +39,31 @@ def score_baselines(task: Task, stream: StreamData) -> dict[str, Scored]:
 
 def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
     lines = stream.lines
-    users = len(lines.row_of)
-    past = Past(lines.user.numpy(), stream.places.numpy(), lines.time.numpy(), users, len(lines.items))
-    judged = stream.users("val")
-    relevant, _ = stream.answers(judged, "val")
+    users, items = len(lines.cold_user), len(lines.items)
+    if users * items > CELLS and baseline.dense:
+        why = f"{users:,} users x {items:,} items are more than the {CELLS:,} cells that fit into memory at once"
+        return Scored({f"ndcg@{k}": Value(None, why)})
+
+    def past(stage: Stage) -> Past:
+        kept = lines.known(stage)
+        rows = (values[kept].numpy() for values in (lines.user, stream.places, lines.time))
+        return Past(*rows, users, items)
+
+    def values(scores: Scores, stage: Stage) -> dict[str, Tensor]:
+        judged = stream.users(stage)
+        at_once = max(1, 20_000_000 // items)
+        parts = [
+            per_user(torch.from_numpy(scores[block.numpy()]), stream.answers(block, stage), k)
+            for block in torch.split(judged, at_once)
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
     def on_validation(scores: Scores) -> float:
-        values = ranking_metrics(torch.from_numpy(scores)[judged], relevant, k=k)[f"ndcg@{k}"]
-        return float(values.nanmean())
+        return float(values(scores, "val")[f"ndcg@{k}"].nanmean())
 
-    value = choose(baseline, past, lines.cuts[0], on_validation)
-    judged = stream.users("test")
-    scores = torch.from_numpy(baseline.scores(past, lines.cuts[1], value))[judged]
-    relevant, fresh = stream.answers(judged, "test")
-    units = ranking_metrics(scores, relevant, k=k)
-    first = ranking_metrics(scores, relevant & fresh, fresh, k=k)
-    units |= {f"{name}/first_time": values for name, values in first.items()}
-    ranks = torch.from_numpy(np.unique(scores.numpy(), return_inverse=True)[1].reshape(scores.shape)).double()
-    metrics = {"auc": binary((ranks / max(1.0, float(ranks.max()))).flatten(), relevant.flatten().float())["auc"]}
-    for name, values in units.items():
-        metrics[name] = _mean(values)
-    return Scored(metrics, units, value)
-
-
-def _mean(values: Tensor) -> Value:
-    kept = values[~values.isnan()]
-    return Value(float(kept.mean())) if len(kept) else Value(None, "0 users with a relevant item")
+    value = choose(baseline, past("val"), lines.times("val").numpy(), on_validation)
+    units = values(baseline.scores(past("test"), lines.times("test").numpy(), value), "test")
+    return Scored({name: mean_over_users(own) for name, own in units.items()}, units, value)
 
 
 def _rows(task: Task, stream: StreamData) -> dict[str, Scored]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from graftrec.data.past import PastCounts
+from graftrec.data.past import PastCounts, moments_of
 
 
 class Cross:
@@ -18,33 +20,60 @@ class Cross:
     Args:
         user, item: (n,) int64, item in [0, items). time: (n,) float64 days.
         content: attribute -> (items,) int64, each item's value.
+        everybody: (n,) bool, the rows that count for the item with everybody; none: no such columns, as where times are
+            no real ones.
+        pairs: whether a user may come back to an item.
     """
 
-    def __init__(self, user: Tensor, item: Tensor, time: Tensor, items: int, content: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        user: Tensor,
+        item: Tensor,
+        time: Tensor,
+        items: int,
+        content: dict[str, Tensor],
+        everybody: Tensor | None,
+        pairs: bool = True,
+    ) -> None:
+        clock = everybody is not None
         self.content = content
         self._items = items
         self._sizes = {name: int(values.max()) + 1 for name, values in content.items()}
-        self._pair = PastCounts(user * items + item, time, (10.0, 30.0, 90.0))
+        names: list[str] = []
+
+        moments = moments_of(time)
+
+        def counts(name: str, key: Tensor, when: Tensor, half_lives: Sequence[float]) -> PastCounts:
+            names.extend([name, *(f"{name}_{life:g}" for life in half_lives if clock)])
+            return PastCounts(key, when, half_lives if clock else (), moments if when is time else None)
+
+        self._pair = counts("pair", user * items + item, time, (10.0, 30.0, 90.0)) if pairs else None
         self._attribute = {
-            name: PastCounts(user * self._sizes[name] + values[item], time, (60.0,)) for name, values in content.items()
+            name: counts(name, user * self._sizes[name] + values[item], time, (60.0,))
+            for name, values in content.items()
         }
-        self._item = PastCounts(item, time, (30.0, 120.0))
-        order = torch.argsort(time, stable=True)
-        pairs = (user * items + item)[order]
-        _, inverse = torch.unique(pairs, return_inverse=True)
-        first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(pairs))
-        first = first.scatter_reduce(0, inverse, torch.arange(len(pairs)), "amin")
-        self._first = PastCounts(item[order][first], time[order][first], (60.0,))
-        names = ["pair", "pair_10", "pair_30", "pair_90"]
-        names += [f"{name}{part}" for name in content for part in ("", "_60")]
-        self.names = (*names, "item", "item_30", "item_120", "first", "first_60")
+        self._everybody: tuple[PastCounts, ...] = ()
+        if everybody is not None:
+            if not bool(everybody.all()):
+                user, item, time = user[everybody], item[everybody], time[everybody]
+                moments = moments_of(time)
+            order = torch.argsort(time, stable=True)
+            pair = (user * items + item)[order]
+            _, inverse = torch.unique(pair, return_inverse=True)
+            first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(pair))
+            first = first.scatter_reduce(0, inverse, torch.arange(len(pair)), "amin")
+            self._everybody = (
+                counts("item", item, time, (30.0, 120.0)),
+                counts("first", item[order][first], time[order][first], (60.0,)),
+            )
+        self.names = tuple(names)
 
     def __call__(self, user: Tensor, item: Tensor, time: Tensor) -> Tensor:
         """Columns (B, C, K) float32 of users (B,) and items (B, C) or (1, C) strictly before times (B,)."""
         who, when = user[:, None], time[:, None]
-        parts = [self._pair(who * self._items + item, when)]
+        parts = [] if self._pair is None else [self._pair(who * self._items + item, when)]
         for name, counts in self._attribute.items():
             parts.append(counts(who * self._sizes[name] + self.content[name][item], when))
         wide = item.expand(len(user), -1)
-        parts += [self._item(wide, when), self._first(wide, when)]
-        return torch.cat(parts, -1)
+        parts += [counts(wide, when) for counts in self._everybody]
+        return torch.cat(parts, -1) if parts else torch.zeros(*wide.shape, 0)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Ints = npt.NDArray[np.int64]
+Days = npt.NDArray[np.float64]
+Moments = tuple[Tensor, Tensor]
 
 TABLE = 4_000_000  # keys (32 MB)
 
@@ -21,12 +27,15 @@ class PastCounts:
         key: (n,) int64, at least 0, such as user * items + item.
         time: (n,) float64, days since the start of the data, at least 0.
         half_lives: days after which an event counts half; each adds one column.
+        moments: `moments_of` the times, where they are known already.
 
     Raises:
         ValueError: a negative key or time, unequal lengths, or a half-life that is not positive.
     """
 
-    def __init__(self, key: Tensor, time: Tensor, half_lives: Sequence[float] = ()) -> None:
+    def __init__(
+        self, key: Tensor, time: Tensor, half_lives: Sequence[float] = (), moments: Moments | None = None
+    ) -> None:
         if key.shape != time.shape or key.ndim != 1:
             raise ValueError(f"key and time should be (n,). Found {tuple(key.shape)} and {tuple(time.shape)}.")
         if len(key) and (int(key.min()) < 0 or float(time.min()) < 0):
@@ -34,19 +43,19 @@ class PastCounts:
         if any(h <= 0 for h in half_lives):
             raise ValueError(f"half_lives should be positive. Found {list(half_lives)}.")
         self.half_lives = tuple(float(h) for h in half_lives)
-        order = torch.argsort(time, stable=True)
-        order = order[torch.argsort(key[order], stable=True)]
-        self._time = time[order]
-        # key and rank of time in one sortable integer: exact, unlike a float of both
-        self._moments = torch.unique(time)
+        # key and rank of time in one sortable integer: exact, unlike a float of both, and sorted without an index
+        self._moments, rank = moments or moments_of(time)
         self._span = len(self._moments) + 1
-        self._sorted = key[order] * self._span + torch.searchsorted(self._moments, self._time)
+        ordered = np.sort((key * self._span + rank).numpy())
+        self._sorted = torch.from_numpy(ordered)
+        self._time = self._moments[self._sorted % self._span] if len(key) else time
         # where each key begins, as a table where that is small: one look-up instead of a search
         keys = int(key.max()) + 1 if len(key) else 0
         self._starts: Tensor | None = None
         if 0 < keys <= TABLE:
             self._starts = torch.searchsorted(self._sorted, torch.arange(keys + 1) * self._span)
-        self._sums = [_decayed(self._sorted // self._span, self._time, h) for h in self.half_lives]
+        of_key = ordered // self._span
+        self._sums = [torch.from_numpy(_decayed(of_key, self._time.numpy(), h)) for h in self.half_lives]
 
     @property
     def columns(self) -> int:
@@ -81,19 +90,25 @@ class PastCounts:
         return torch.log1p(torch.stack(counts, -1)).float()
 
 
-def _decayed(key: Tensor, time: Tensor, half_life: float) -> Tensor:
+def moments_of(time: Tensor) -> Moments:
+    """The distinct times, sorted, and which of them each time (n,) is."""
+    moments, rank = torch.unique(time, return_inverse=True)
+    return moments, rank
+
+
+def _decayed(key: Ints, time: Days, half_life: float) -> Days:
     """S_i = sum over j <= i of the same key of 2^((t_j - t_i) / half_life), for events sorted by key and time.
 
     Each round doubles how far back every sum reaches (a segmented scan), so nothing of another key ever enters and no
-    power is above 1: a running sum of 2^(t / half_life) over all keys would lose digits, and overflow within years.
+    power is above 1: a running sum of 2^(t / half_life) over all keys would lose digits, and overflow within years. A
+    round looks only at the events that have one of their own key so far back.
     """
-    sums = torch.ones(len(key), dtype=torch.float64)
-    reach = 1
-    while reach < len(key):
-        same = key[reach:] == key[:-reach]
-        if not bool(same.any()):
-            break
-        older = sums[:-reach] * torch.exp2((time[:-reach] - time[reach:]) / half_life)
-        sums = torch.cat([sums[:reach], sums[reach:] + torch.where(same, older, 0.0)])
+    sums = np.ones(len(key))
+    at, reach = np.arange(len(key)), 1
+    while True:
+        at = at[at >= reach]
+        at = at[key[at] == key[at - reach]]
+        if not len(at):
+            return sums
+        sums[at] += sums[at - reach] * np.exp2((time[at - reach] - time[at]) / half_life)
         reach *= 2
-    return sums

@@ -1,4 +1,4 @@
-"""How often two items are bought together."""
+"""How often two items are chosen together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 Ints = npt.NDArray[np.int64]
 
@@ -20,20 +19,36 @@ class Pairs(NamedTuple):
     cosine: npt.NDArray[np.float32]
 
 
-def co_purchase(basket: Ints, item: Ints, min_support: int = 1) -> Pairs:
-    """Cosine n_ab / sqrt(n_a n_b) of the items' basket vectors, for every pair with ``min_support`` common baskets."""
-    lines = pl.DataFrame({"basket": basket, "item": item}).unique()
-    counts = lines.group_by("item").len("n")
-    pairs = (
-        lines.join(lines, on="basket", suffix="_b")
-        .filter(pl.col("item") < pl.col("item_b"))
-        .group_by("item", "item_b")
-        .len("support")
-        .filter(pl.col("support") >= min_support)
-        .join(counts, on="item")
-        .join(counts, left_on="item_b", right_on="item", suffix="_b")
-        .sort("item", "item_b")
-    )
-    cosine = pairs.select(pl.col("support") / (pl.col("n").cast(pl.Float64) * pl.col("n_b")).sqrt()).to_series()
-    a, b, support = (pairs[name].cast(pl.Int64).to_numpy(writable=True) for name in ("item", "item_b", "support"))
-    return Pairs(a, b, support, cosine.cast(pl.Float32).to_numpy(writable=True))
+def co_purchase(basket: Ints, item: Ints, min_support: int = 1, reach: int = 100) -> Pairs:
+    """Cosine n_ab / sqrt(n_a n_b) of the items' basket vectors, for every pair with ``min_support`` common baskets.
+
+    Args:
+        basket, item: (n,) lines, each basket's in one order, such as that of time.
+        reach: two lines of a basket count as together if they are at most so many distinct lines apart, which bounds
+            the work for a basket of thousands of lines (a user's whole history).
+    """
+    if not len(basket):
+        return Pairs(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros(0, np.float32))
+    span = int(item.max()) + 1
+    _, first = np.unique(basket * span + item, return_index=True)
+    first.sort()  # distinct lines, in the order in which they came
+    order = np.argsort(basket[first], kind="stable")
+    basket, item = basket[first][order], item[first][order]
+    counts = np.bincount(item, minlength=span)
+    blocks = []
+    left = np.arange(len(basket))
+    for distance in range(1, reach + 1):
+        left = left[left < len(basket) - distance]
+        left = left[basket[left] == basket[left + distance]]
+        if not len(left):
+            break
+        one, other = item[left], item[left + distance]
+        blocks.append(np.minimum(one, other) * span + np.maximum(one, other))
+    keys = np.sort(np.concatenate(blocks)) if blocks else np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    support = np.diff(starts, append=len(keys))
+    kept = support >= min_support
+    key, support = keys[starts[kept]], support[kept]
+    a, b = key // span, key % span
+    cosine = support / np.sqrt(counts[a].astype(np.float64) * counts[b])
+    return Pairs(a, b, support, cosine.astype(np.float32))

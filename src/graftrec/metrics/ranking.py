@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from torch import Tensor
 def ranking_metrics(
     scores: Tensor, relevant: Tensor, candidates: Tensor | None = None, k: int = 10
 ) -> dict[str, Tensor]:
-    """Return ``ndcg@k``, ``recall@k``, ``hr@k`` and ``mrr@k`` of each row.
+    """Return ``ndcg@k``, ``recall@k``, ``hr@k``, ``mrr@k`` and ``gauc`` of each row.
 
     Parameters
     ----------
@@ -25,13 +27,15 @@ def ranking_metrics(
     With binary gains, discount 1 / log2(rank + 1) and an ideal list of min(k, #relevant) items (Järvelin & Kekäläinen
     2002, https://doi.org/10.1145/582415.582418). Tied items are in a uniformly random order and every value is the
     expectation over it (McSherry & Najork 2008, https://doi.org/10.1007/978-3-540-78646-7_38), so that a constant
-    scorer gets chance, never the order in which the catalogue happens to be stored.
+    scorer gets chance, never the order in which the catalogue happens to be stored. ``gauc`` is the chance that a
+    relevant candidate stands before another one, ties counting half (grouped AUC, H. Zhu et al. 2017,
+    https://arxiv.org/abs/1703.02091, section 5.1, every user with equal weight); NaN also where all are relevant.
     """
     _check(scores, relevant, candidates, k)
     rows, width = scores.shape
     if width == 0:
         nan = scores.new_full((rows,), torch.nan, dtype=torch.float64)
-        return {f"{name}@{k}": nan.clone() for name in ("ndcg", "recall", "hr", "mrr")}
+        return {name: nan.clone() for name in (f"ndcg@{k}", f"recall@{k}", f"hr@{k}", f"mrr@{k}", "gauc")}
 
     hits, start, end = _tie_groups(scores, relevant, candidates)
     total = hits.sum(1)
@@ -45,9 +49,43 @@ def ranking_metrics(
     ideal = gain[total.clamp(max=top)]
     found = ((end.clamp(max=top) - start.clamp(max=top)) / size * hits).sum(1)
     hit, reciprocal = _first_hit(hits, start, end, top)
-    values = {"ndcg": dcg / ideal, "recall": found / total, "hr": hit, "mrr": reciprocal}
+    values = {f"ndcg@{k}": dcg / ideal, f"recall@{k}": found / total, f"hr@{k}": hit, f"mrr@{k}": reciprocal}
+    others = (width if candidates is None else candidates.sum(1)) - total
+    before = ((start + end - 1) * hits).sum(1).double() / 2 - total * (total - 1) / 2  # others before a relevant one
+    values["gauc"] = torch.where(others > 0, 1 - before / (total * others), torch.nan)
     # the clamp takes the last bit of rounding away
-    return {f"{name}@{k}": torch.where(total > 0, v.clamp(0, 1), torch.nan) for name, v in values.items()}
+    return {name: torch.where(total > 0, value.clamp(0, 1), torch.nan) for name, value in values.items()}
+
+
+def per_user(
+    scores: Tensor, answers: Mapping[str, Tensor], k: int = 10
+) -> dict[str, Tensor]:
+    """`ranking_metrics` of users (B,) over all candidates and per cohort, as ``metric/cohort``.
+
+    Args:
+        scores: (B, N). answers: ``relevant`` (B, N) and ``fresh`` (B, N): not seen before, which the cohort
+            ``first_time`` is about: what was seen is neither candidate nor answer. ``listed`` (B, N): what is ranked.
+            ``cold_user`` (B,) and ``cold_item`` (N,): the cohorts ``warm``, ``cold_user``, ``cold_item`` and
+            ``cold_both`` count only those answers, among all candidates. ``overlap`` (B,): only these users.
+
+    Returns:
+        dict of (B,) float64, NaN where a user has no answer of the cohort.
+    """
+    relevant, listed, fresh = answers["relevant"], answers.get("listed"), answers["fresh"]
+    found = ranking_metrics(scores, relevant, listed, k)
+    first = ranking_metrics(scores, relevant & fresh, fresh if listed is None else fresh & listed, k)
+    found |= {f"{name}/first_time": values for name, values in first.items()}
+    if "cold_user" in answers:
+        for cold_item, names in ((False, ("warm", "cold_user")), (True, ("cold_item", "cold_both"))):
+            own = ranking_metrics(scores, relevant & (answers["cold_item"] == cold_item), listed, k)
+            for cold_user, cohort in zip((False, True), names, strict=True):
+                outside = answers["cold_user"] != cold_user
+                found |= {f"{name}/{cohort}": values.masked_fill(outside, torch.nan) for name, values in own.items()}
+    if "overlap" in answers:
+        outside = ~answers["overlap"]
+        plain = [name for name in found if "/" not in name]
+        found |= {f"{name}/overlap": found[name].masked_fill(outside, torch.nan) for name in plain}
+    return found
 
 
 def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, k: int) -> None:

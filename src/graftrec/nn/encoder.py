@@ -29,22 +29,41 @@ class Encoder(nn.Module):
         if width < 1:
             raise ValueError(f"width should be at least 1. Found {width}.")
         self.schema, self.width, self.id_dropout = schema, width, id_dropout
-        self.tables = nn.ModuleDict({name: nn.Embedding(t.size, width) for name, t in schema.tables.items()})
+        self.tables = nn.ModuleDict({_key(name): nn.Embedding(t.size, width) for name, t in schema.tables.items()})
         for name in schema.tables:
             nn.init.normal_(self._table(name).weight, std=0.05)
+        self.vectors = nn.ModuleDict()
         for name, table in schema.tables.items():
+            if table.rows is not None:
+                self.register_buffer(f"rows_{_key(name)}", table.rows, persistent=False)
             for other, ids in table.content.items():
-                self.register_buffer(f"content_{name}_{other}", ids, persistent=False)
+                self.register_buffer(f"content_{_key(name)}_{_key(other)}", ids, persistent=False)
+            for vector, values in table.vectors.items():
+                self.register_buffer(f"vector_{_key(name)}_{_key(vector)}", values, persistent=False)
+                self._add_vector(vector, values.shape[1])
         self.numbers = nn.ModuleDict()
         self.age = nn.ModuleDict()
+        self.behaviours = nn.ModuleDict()
         for stream in schema.streams.values():
             numbers = [f.name for f in stream.features if f.kind == "number"]
             if numbers:
-                self.numbers[_key(stream)] = nn.Linear(len(numbers), width)
+                self.numbers[_key(stream.name)] = nn.Linear(len(numbers), width)
             for feature in stream.features:
-                if feature.kind == "history" and feature.table not in self.age:
-                    self.age[feature.table] = nn.Linear(1, width)
+                if feature.kind == "history" and _key(feature.table) not in self.age:
+                    self.age[_key(feature.table)] = nn.Linear(1, width)
+                if feature.behaviours and _key(feature.table) not in self.behaviours:
+                    self.behaviours[_key(feature.table)] = nn.Embedding(feature.behaviours, width, padding_idx=0)
+                if feature.kind == "vector":
+                    self._add_vector(feature.name, feature.size)
         self.dropout = nn.Dropout(dropout)
+
+    def _add_vector(self, name: str, size: int) -> None:
+        """The weights of a vector, shared by all that have one of this name."""
+        if _key(name) not in self.vectors:
+            self.vectors[_key(name)] = nn.Linear(size, self.width)
+        weights = self.vectors[_key(name)]
+        if not isinstance(weights, nn.Linear) or weights.in_features != size:
+            raise ValueError(f"the vector '{name}' should have one length everywhere. Found {size} and another.")
 
     def rows(self, table: str, ids: Tensor) -> Tensor:
         """Vectors (..., D) of ``ids`` (...)."""
@@ -52,27 +71,42 @@ class Encoder(nn.Module):
         return F.embedding(at, vectors)
 
     def items(self, table: str) -> Tensor:
-        """Vectors (N + 1, D) of a whole table, row 0 the unknown id: what a ranking scores."""
-        return self._fused(table, torch.arange(self.schema.tables[table].size, device=self._table(table).weight.device))
+        """Vectors (E, D) of all entities of a table, 0 the unknown one."""
+        entities = self.schema.tables[table].entities
+        return self._fused(table, torch.arange(entities, device=self._table(table).weight.device))
 
     def _table(self, name: str) -> nn.Embedding:
-        table = self.tables[name]
+        table = self.tables[_key(name)]
         if not isinstance(table, nn.Embedding):
             raise TypeError(f"{name} should be an embedding. Found {type(table).__name__}.")
         return table
 
+    def _own(self, table: str, ids: Tensor) -> Tensor:
+        """Rows of the embedding that are these entities' own."""
+        return ids if self.schema.tables[table].rows is None else self._buffer(f"rows_{_key(table)}")[ids]
+
+    def _buffer(self, name: str) -> Tensor:
+        found: Tensor = getattr(self, name)
+        return found
+
     def _fused(self, table: str, ids: Tensor) -> Tensor:
-        vectors: Tensor = self.tables[table](ids)
+        """Vectors (n, D) of entities (n,): their own, and those of all that is known of them."""
+        vectors: Tensor = self._table(table)(self._own(table, ids))
         for other in self.schema.tables[table].content:
-            vectors = vectors + self.tables[other](getattr(self, f"content_{table}_{other}")[ids])
+            known = self._buffer(f"content_{_key(table)}_{_key(other)}")[ids]
+            rows = self._table(other)
+            vectors = vectors + (rows(known) if known.ndim == 1 else _mean_of_known(known, rows.weight, known))
+        for vector in self.schema.tables[table].vectors:
+            vectors = vectors + self.vectors[_key(vector)](self._buffer(f"vector_{_key(table)}_{_key(vector)}")[ids])
         return vectors
 
     def _distinct(self, table: str, ids: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Vectors (U, D) that hold all of ``ids``, and where each of them is: content is fused once per distinct id."""
         count = sum(part.numel() for part in ids)
-        if not self.schema.tables[table].content:
-            return self._table(table).weight, ids
-        if self.schema.tables[table].size <= count:  # sorting the ids would take longer
+        meaning = self.schema.tables[table]
+        if not meaning.content and not meaning.vectors:
+            return self._table(table).weight, [self._own(table, part) for part in ids]
+        if meaning.entities <= count:  # sorting the ids would take longer
             return self.items(table), ids
         distinct, at = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
         places = torch.split(at, [part.numel() for part in ids])
@@ -82,7 +116,7 @@ class Encoder(nn.Module):
         """Column -> ids, vectors of its table, places in them; columns of one table are looked up together."""
         columns: dict[str, dict[str, Tensor]] = {}
         for feature in stream.features:
-            if feature.kind == "number":
+            if feature.kind in ("number", "vector"):
                 continue
             ids = batch[feature.name]
             if feature.kind == "id" and self.training and self.id_dropout and not feature.keep:
@@ -104,6 +138,9 @@ class Encoder(nn.Module):
         for feature in stream.features:
             if feature.kind == "number":
                 continue
+            if feature.kind == "vector":
+                fields.append(self.vectors[_key(feature.name)](batch[feature.name]))
+                continue
             ids, vectors, at = found[feature.name]
             if feature.kind == "id":
                 fields.append(F.embedding(at, vectors))
@@ -111,11 +148,13 @@ class Encoder(nn.Module):
                 fields.append(_mean_of_known(ids, vectors, at))
             else:
                 mask = ids > 0
-                age = self.age[feature.table](batch[f"{feature.name}_age"][..., None])
-                history = self.dropout(F.embedding(at, vectors) + age)
+                events = F.embedding(at, vectors) + self.age[_key(feature.table)](batch[f"{feature.name}_age"][..., None])
+                if feature.behaviours:
+                    events = events + self.behaviours[_key(feature.table)](batch[f"{feature.name}_behaviour"])
+                history = self.dropout(events)
         numbers = [batch[f.name] for f in stream.features if f.kind == "number"]
         if numbers:
-            fields.append(self.numbers[_key(stream)](torch.stack(numbers, -1)))
+            fields.append(self.numbers[_key(stream.name)](torch.stack(numbers, -1)))
         candidate = cross = None
         if "candidate" in found:
             _, vectors, at = found["candidate"]
@@ -133,5 +172,6 @@ def _mean_of_known(ids: Tensor, vectors: Tensor, at: Tensor) -> Tensor:
     return total / keep.sum(1, keepdim=True).clamp_min(1)
 
 
-def _key(stream: Stream) -> str:
-    return stream.name.replace(".", "_")
+def _key(name: str) -> str:
+    """A name that torch takes for a part of a module."""
+    return name.replace(".", "_")

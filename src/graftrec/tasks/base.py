@@ -67,11 +67,18 @@ class Task(nn.Module, ABC):
         """What the logits say: probabilities, or numbers in the label's unit."""
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Masked mean over labelled rows, global over processes; an exact 0 with a graph where none is labelled."""
+        """Masked mean over labelled rows, global over processes; an exact 0 with a graph where none is labelled.
+
+        Where candidates were drawn by popularity, ``log_q`` is taken off their logits first; a row's ``weight`` counts.
+        """
         label = batch[self.column]
         mask = label != -1 if label.dtype == torch.int64 else ~label.isnan()
+        logits = logits - batch["log_q"] if "log_q" in batch and label.ndim > 1 else logits
         output = logits if self.criterion.of == "logits" else self.predict(logits)
-        return masked_mean(self.criterion(output, torch.where(mask, label, torch.zeros_like(label))), mask)
+        values = self.criterion(output, torch.where(mask, label, torch.zeros_like(label)))
+        if "weight" in batch:
+            values = values * batch["weight"].view(-1, *[1] * (values.ndim - 1))
+        return masked_mean(values, mask)
 
     @abstractmethod
     def update(self, logits: Tensor, batch: Batch) -> None:

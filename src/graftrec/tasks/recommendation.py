@@ -8,8 +8,8 @@ from torch import Tensor
 from graftrec.batch import Batch
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
-from graftrec.metrics.pointwise import Value, binary
-from graftrec.metrics.ranking import ranking_metrics
+from graftrec.metrics.pointwise import Value
+from graftrec.metrics.ranking import per_user
 from graftrec.schema import Label
 from graftrec.tasks.base import Task, gathered
 
@@ -17,9 +17,8 @@ from graftrec.tasks.base import Task, gathered
 class Recommendation(Task):
     """Learns a ``binary`` label of each candidate (B, C), and is evaluated by ranking the whole catalogue.
 
-    recall@k, ndcg@k, hr@k and mrr@k are means over users with at least one relevant item. The cohort ``first_time``
-    leaves what a user had bought before the cut out of both the relevant items and the candidates. ``auc`` is over all
-    user x item pairs.
+    recall@k, ndcg@k, hr@k, mrr@k and gauc are means over users with at least one relevant item, over all of them and
+    per cohort; see `per_user`.
 
     Args:
         k: length of the list that counts.
@@ -51,10 +50,7 @@ class Recommendation(Task):
         return logits.float().sigmoid()
 
     def update(self, logits: Tensor, batch: Batch) -> None:
-        found = {"query": batch["query"], "scores": logits.detach().float(), "relevant": batch["relevant"]}
-        found |= ranking_metrics(found["scores"], batch["relevant"], k=self.k)
-        first = ranking_metrics(found["scores"], batch["relevant"] & batch["fresh"], batch["fresh"], k=self.k)
-        found |= {f"{name}/first_time": values for name, values in first.items()}
+        found = {"query": batch["query"], **per_user(logits.detach().float(), batch, self.k)}
         for name, values in found.items():
             self._parts.setdefault(name, []).append(values)
 
@@ -64,14 +60,14 @@ class Recommendation(Task):
         if not found:
             return {self.main: Value(None, "0 users")}
         order = torch.argsort(found["query"])
-        scores, relevant = found.pop("scores"), found.pop("relevant")
         self._units = {name: values[order] for name, values in found.items()}
-        metrics = {"auc": binary(scores.flatten().double().sigmoid(), relevant.flatten().float())["auc"]}
-        for name, values in found.items():
-            if name != "query":
-                kept = values[~values.isnan()]
-                metrics[name] = Value(float(kept.mean())) if len(kept) else Value(None, "0 users with a relevant item")
-        return metrics
+        return {name: mean_over_users(values) for name, values in found.items() if name != "query"}
 
     def units(self) -> dict[str, Tensor]:
         return self._units
+
+
+def mean_over_users(values: Tensor) -> Value:
+    """Mean of values (U,) over the users who have one."""
+    kept = values[~values.isnan()]
+    return Value(float(kept.mean())) if len(kept) else Value(None, "0 users with a relevant item")

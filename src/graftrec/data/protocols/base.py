@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 
+from graftrec.data.card import card
 from graftrec.data.datasets.base import Dataset
+from graftrec.data.domains import Domain, domains_of
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
+from graftrec.data.prepare import RANKED, Prepared
+from graftrec.data.sampling import Candidates, History
+from graftrec.data.splits.base import Parts, Split
 from graftrec.data.streams.base import StreamData
-from graftrec.data.table import Interactions
-from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
 from graftrec.schema import Schema, Table
 
@@ -23,31 +24,44 @@ from graftrec.schema import Schema, Table
 class Protocol(pl.LightningDataModule, ABC):
     """Domains, histories and leak-free splits of any dataset whose columns allow it.
 
-    Args (completed by the program): ``dataset``. ``split_seed`` belongs to the data: the run's ``seed`` never moves a
-    row from one split to another.
+    Streams of every domain, named ``<domain>/<kind>`` or just ``<kind>`` where there is one domain: ``baskets`` (what a
+    user chooses next; needs user and item), ``pairs`` (how related two items are; likewise) and ``rows`` (its features
+    and labels, with the user's history where there are user, item and time; needs a label).
+
+    Args:
+        dataset, split, history, candidates: completed by the program; groups or keys of their own in YAML.
+        batch_size: rows of the target's stream per step. mixing: see `TrainLoader`.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, mixing: Mixing, split_seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        history: History,
+        candidates: Candidates,
+        batch_size: int,
+        mixing: Mixing,
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size should be at least 1. Found {batch_size}.")
-        self.dataset, self.batch_size, self.mixing, self.split_seed = dataset, batch_size, mixing, split_seed
+        self.dataset, self.split, self.history, self.candidates = dataset, split, history, candidates
+        self.batch_size, self.mixing = batch_size, mixing
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
         self.card: dict[str, Any] = {}
-        self.refused: dict[str, int] = {}  # reason -> rows that the protocol leaves out
-        self.users: Vocabulary | None = None  # raw ids of the users and items that histories are about
-        self.items: Vocabulary | None = None
+        self._made: Prepared | None = None
+        self._domains: dict[str, Domain] = {}
         self._train: TrainLoader | None = None
         self._used: dict[str, StreamData] = {}
 
     @abstractmethod
-    def offers(self, data: Interactions) -> list[str]:
-        """Names of all streams that this protocol can make of the data."""
+    def arrange(self, domains: list[Domain]) -> list[Domain]:
+        """The domains as this protocol sees them; UserError if it cannot be made of them."""
 
-    @abstractmethod
-    def make(self, data: Interactions, names: Sequence[str]) -> None:
-        """Fill ``tables`` and ``streams`` with the streams called ``names``."""
+    def divide(self, domains: Sequence[Domain]) -> list[Parts]:
+        """Which rows train, validate and test."""
+        return self.split.divide(domains)
 
     def prepare(self, names: Iterable[str]) -> None:
         """Read the dataset and make the streams that tasks ask for, or all of them if ``names`` is empty.
@@ -55,20 +69,44 @@ class Protocol(pl.LightningDataModule, ABC):
         Raises:
             UserError: a stream that does not exist. DataError: a split without a row.
         """
-        data = self.dataset.read()
-        offered = self.offers(data)
+        domains = self.arrange(domains_of(self.dataset.parts()))
+        offered = {f"{domain.prefix}{kind}": domain for domain in domains for kind in offers(domain)}
+        if not offered:
+            raise UserError(
+                f"protocol={type(self).__name__}: {domains[0].data.name} has neither user and item nor a label"
+            )
         wanted = list(dict.fromkeys(names))
         unknown = [name for name in wanted if name not in offered]
         if unknown:
-            raise UserError([f"stream '{name}' does not exist{_near(name, offered)}" for name in unknown])
-        self.make(data, wanted or offered)
+            raise UserError([f"stream '{name}' does not exist{_near(name, list(offered))}" for name in unknown])
+        parts = self.divide(domains)
+        chosen = wanted or list(offered)
+        kinds = [[name.removeprefix(d.prefix) for name in chosen if offered[name] is d] for d in domains]
+        self._made = Prepared(domains, parts, kinds, self.history, self.candidates, self.split.seed)
+        self._domains = {name: offered[name] for name in chosen}
+        self.tables, self.streams = self._made.tables, self._made.streams
         for name in wanted:
             if name not in self.streams:
-                raise DataError("DATA-053", f"{data.name}: there is no row for stream '{name}'")
-            for split, rows in self.streams[name].splits.items():
+                raise DataError("DATA-053", f"{offered[name].data.name}: there is no row for stream '{name}'")
+            for part, rows in self.streams[name].splits.items():
                 if not rows:
-                    raise DataError("DATA-051", f"{data.name}: the {split} split of stream '{name}' has no row")
-        self.card = self._card(data)
+                    raise DataError(
+                        "DATA-051", f"{offered[name].data.name}: the {part} split of stream '{name}' has no row"
+                    )
+        self.card = card(type(self).__name__, self.split, domains, parts, self._made)
+
+    def users_of(self, stream: str) -> Any:
+        """Raw ids <-> numbers of the users of a stream."""
+        return self._entities("user", stream)
+
+    def items_of(self, stream: str) -> Any:
+        """Raw ids <-> numbers of its items."""
+        return self._entities("item", stream)
+
+    def _entities(self, kind: str, stream: str) -> Any:
+        if self._made is None:
+            raise RuntimeError("prepare() reads the data, and it was not called")
+        return self._made.entities[kind][self._domains[stream].tables[kind]].vocabulary
 
     def schema(self, names: Iterable[str]) -> Schema:
         """Tables and the streams called ``names``."""
@@ -103,22 +141,11 @@ class Protocol(pl.LightningDataModule, ABC):
         if self._train is not None and state_dict:
             self._train.load_state_dict(state_dict)
 
-    def _card(self, data: Interactions) -> dict[str, Any]:
-        card: dict[str, Any] = {"dataset": data.name, "protocol": type(self).__name__, "rows": len(data.rows)}
-        for key in ("user", "item"):
-            if data.has(key):
-                card[f"{key}s"] = data.rows[key].n_unique()
-        if data.has("time") and data.start:
-            start = datetime.fromisoformat(data.start)
-            low, high = data.rows.select(low="time").min().item(), data.rows.select(high="time").max().item()
-            card["first"], card["last"] = (str(start + timedelta(days=float(day))) for day in (low, high))
-        if self.items is not None:
-            card["catalogue"] = len(self.items) - 1
-        card["refused"] = {**data.refused, **self.refused}
-        card["splits"] = {name: dict(stream.splits) for name, stream in self.streams.items()}
-        hashes = data.rows.hash_rows(seed=0).sort().to_numpy().tobytes()  # the same whatever the order of rows
-        card["fingerprint"] = hashlib.sha256(hashes).hexdigest()[:16]
-        return card
+
+def offers(domain: Domain) -> list[str]:
+    """Kinds of streams that the columns of a domain allow."""
+    kinds = list(RANKED) if domain.data.has("user", "item") else []
+    return kinds + (["rows"] if domain.data.labels else [])
 
 
 def _near(name: str, names: Sequence[str]) -> str:

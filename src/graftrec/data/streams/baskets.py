@@ -1,10 +1,9 @@
-"""Baskets: what a user bought next, from what was known some time before."""
+"""Baskets: what a user chose next, from what was known some time before."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,32 +11,69 @@ from torch import Tensor
 from graftrec.batch import Batch
 from graftrec.data.cross import Cross
 from graftrec.data.history import Histories
+from graftrec.data.negatives import Negatives
 from graftrec.data.past import PastCounts
+from graftrec.data.sampling import Candidates, History
 from graftrec.data.seeds import generator as seeded
 from graftrec.data.streams.base import Stage, StreamData
 from graftrec.schema import Feature, Label, Stream
 
 NUMBERS = ("lines", "lines_30", "days_since")
+SUPPORT = 3  # the part of rows that are known of a user and are not trained on
 
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """Purchase lines of one domain, sorted by user, time and item, so that file order is no matter.
+    """Lines of one domain, sorted by user, time and item, so that file order is no matter.
 
-    ``user`` numbers every user from 1, ``item`` is the item's table row from 1, ``basket`` numbers baskets from 0.
-    ``row_of`` (users + 1,) is a user's table row, 0 where training never saw it. ``items`` (N,) is the catalogue and
-    ``content`` maps an attribute to its value (items in the table,) int64; ``classes`` says how many values there are.
+    Attributes:
+        user, item: numbers of the entities, from 1. time: days. basket: numbered from 0; a basket is in one part.
+        part: (n,) int64 0 train, 1 validation, 2 test, 3 `SUPPORT`.
+        cuts: days of the end of training and of validation, where they are everybody's; else a user's rows of a stage
+            are asked about as of the first of them.
+        forward: what came before a row may be known to it, whatever its part; else only training and support rows.
+        clock: whether times are real ones, so that ages and what everybody does mean something.
+        behaviour: (n,) what each line was, if there are several.
+        items: (N,) the catalogue. content: attribute -> value (E,) int64 of each item. classes: how many values.
+        unique: whether nobody chooses an item twice.
+        cold_user, cold_item: (U,), (E,) bool: who and what training never saw. overlap: (U,) bool: who is also in the
+            training rows of another domain.
+        listed: stage -> (users (L,), items (L,)), the only ones that are ranked for a user.
     """
 
     user: Tensor
     item: Tensor
     time: Tensor
     basket: Tensor
-    row_of: Tensor
+    part: Tensor
+    cuts: tuple[float, float] | None
+    forward: bool
+    clock: bool
     items: Tensor
     content: dict[str, Tensor]
     classes: dict[str, int]
-    cuts: tuple[float, float]  # days: end of training, end of validation
+    cold_user: Tensor
+    cold_item: Tensor
+    overlap: Tensor | None = None
+    behaviour: Tensor | None = None
+    unique: bool = False
+    listed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def known(self, stage: str) -> Tensor:
+        """Lines (n,) bool that came before a stage; ``latest``: all."""
+        before = {"val": 1, "test": 2, "latest": 3}[stage]
+        return (self.part < before) | (self.part == SUPPORT)
+
+    def times(self, stage: str) -> Tensor:
+        """As of when each user (U,) is asked about, in days."""
+        users = len(self.cold_user)
+        if stage == "latest":
+            return torch.full((users,), float(self.time.max()) + 1e-6, dtype=torch.float64)
+        if self.cuts is not None:
+            return torch.full((users,), self.cuts[0 if stage == "val" else 1], dtype=torch.float64)
+        inside = self.part == (1 if stage == "val" else 2)
+        found = torch.full((users,), float(self.time.max()) + 1e-6, dtype=torch.float64)
+        return found.scatter_reduce(0, self.user[inside], self.time[inside], "amin")
 
 
 class BasketRows(StreamData):
@@ -49,26 +85,55 @@ class BasketRows(StreamData):
     basket, drawn once with the split's seed, and missing in all but a basket's first chunk.
 
     Args:
-        name: of the stream. lines: all purchases. long, short: items in the long and the short window.
-        negatives: candidates drawn uniformly per row, none of its basket. lag: days. seed: the split's.
+        name: of the stream. lines: all of them. history: its windows. candidates: what a row is compared with.
+        seed: the split's. tables: of users and items. hard: (users, items), see `Candidates`.
     """
 
     def __init__(
-        self, name: str, lines: Lines, long: int, short: int, chunk: int, negatives: int, lag: float, seed: int
+        self,
+        name: str,
+        lines: Lines,
+        history: History,
+        candidates: Candidates,
+        seed: int,
+        tables: tuple[str, str] = ("user", "item"),
+        hard: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        self.lines, self.long, self.short, self.negatives, self.lag = lines, long, short, negatives, lag
-        self.history = Histories(lines.user, lines.item, lines.time)
-        self._place = torch.zeros(int(lines.items.max()) + 1, dtype=torch.int64)  # table row -> place in the catalogue
+        self.lines, self._windows, self._candidates = lines, history, candidates
+        visible = torch.ones(len(lines.user), dtype=torch.bool) if lines.forward else lines.known("val")
+        seen = [values[visible] for values in (lines.user, lines.item, lines.time)]
+        behaviour = None if lines.behaviour is None else lines.behaviour[visible]
+        self.history = Histories(*seen, behaviour, history.gap)
+        self._place = torch.zeros(len(lines.cold_item), dtype=torch.int64)  # item -> place in the catalogue
         self._place[lines.items] = torch.arange(len(lines.items))
         attributes = {key: values[lines.items] for key, values in lines.content.items()}
-        self.cross = Cross(lines.user, self._place[lines.item], lines.time, len(lines.items), attributes)
-        self._activity = PastCounts(lines.user, lines.time, (30.0,))
-        self._rows(chunk, seed)
+        everybody = None
+        if lines.clock:  # without a cut for everybody, a row of another user's test may be earlier than mine
+            everybody = visible[visible] if lines.cuts is not None else lines.part[visible] == 0
+        places = self._place[seen[1]]
+        self.cross = Cross(seen[0], places, seen[2], len(lines.items), attributes, everybody, not lines.unique)
+        self._activity = PastCounts(seen[0], seen[2], (30.0,) if lines.clock else ())
+        self.lag = history.lag
+        if self.lag is None:
+            self.lag = lines.cuts[1] - lines.cuts[0] if lines.cuts is not None else 0.0
+        self._rows(candidates.chunk, seed)
         labels = [Label("bought", "binary")]
         labels += [Label(f"next_{key}", "category", count) for key, count in lines.classes.items() if count > 1]
-        features = [Feature("user", "id", "user"), Feature("long", "ids", "item"), Feature("recent", "history", "item")]
-        features += [Feature(key, "number") for key in NUMBERS]
-        self.schema = Stream(name, tuple(features), tuple(labels), "item", self.cross.names)
+        self._numbers = NUMBERS if lines.clock else NUMBERS[:1]
+        features = [Feature("user", "id", tables[0])]
+        features += [Feature("long", "ids", tables[1])] if history.long else []
+        kinds = 0 if lines.behaviour is None else int(lines.behaviour.max()) + 1
+        features += [Feature("recent", "history", tables[1], behaviours=kinds)] if history.short else []
+        features += [Feature(key, "number") for key in self._numbers]
+        self.schema = Stream(name, tuple(features), tuple(labels), tables[1], self.cross.names)
+        trained = self._place[lines.item[lines.part == 0]]
+        counts = torch.bincount(trained, minlength=len(lines.items))
+        keys = None if hard is None else torch.sort(hard[0] * len(lines.items) + self._place[hard[1]]).values
+        self._negatives = Negatives(lines.items, counts, candidates.drawn, keys, len(lines.items))
+        self._avoided = self._in_basket
+        if candidates.avoid == "history":
+            own = lines.part == 0
+            self._avoided = torch.unique(lines.user[own] * len(self._place) + lines.item[own])
         self._fit_scale(seed)
 
     def _rows(self, chunk: int, seed: int) -> None:
@@ -92,8 +157,8 @@ class BasketRows(StreamData):
         self._user[lines.basket] = lines.user
         self._time = torch.zeros(baskets, dtype=torch.float64)
         self._time[lines.basket] = lines.time
-        low, high = lines.cuts
-        window = (self._time >= low).long() + (self._time >= high).long()
+        window = torch.zeros(baskets, dtype=torch.int64)
+        window[lines.basket] = lines.part
         share = torch.zeros(baskets)
         for part in range(3):  # each window draws for itself: what comes later moves nothing in training
             inside = window == part
@@ -111,7 +176,7 @@ class BasketRows(StreamData):
             self.sample = {}
             return
         batch = self.draw_sample(seed)
-        numbers = torch.stack([batch[name] for name in NUMBERS], -1)
+        numbers = torch.stack([batch[name] for name in self._numbers], -1)
         for key, values in (("numbers", numbers), ("cross", batch["cross"].flatten(0, 1))):
             spread = values.std(0)
             self._scale[key] = (values.mean(0), torch.where(spread > 1e-6, spread, 1.0))
@@ -119,16 +184,19 @@ class BasketRows(StreamData):
 
     def _features(self, user: Tensor, time: Tensor) -> Batch:
         """What is known of users (B,) strictly before times (B,)."""
-        recent, age = self.history.window(user, time, self.short)
-        long, _ = self.history.window(user, time, self.long)
-        counts = self._activity(user, time)
-        numbers = torch.cat([counts, torch.log1p(self.history.since(user, time))[:, None]], 1)
+        windows, found = self._windows, {"user": user}
+        if windows.long:
+            found["long"] = self.history.window(user, time, windows.long, **windows.reach(windows.long_within))[0]
+        if windows.short:
+            reach = windows.reach(windows.short_within)
+            found["recent"], found["recent_age"] = self.history.window(user, time, windows.short, **reach)
+            if self.lines.behaviour is not None:
+                found["recent_behaviour"] = self.history.behaviours(user, time, windows.short, **reach)
+        numbers = self._activity(user, time)
+        if self.lines.clock:
+            numbers = torch.cat([numbers, torch.log1p(self.history.since(user, time))[:, None]], 1)
         mean, spread = self._scale["numbers"]
-        columns = ((numbers - mean) / spread).unbind(1)
-        return {
-            "user": self.lines.row_of[user], "long": long, "recent": recent, "recent_age": age,
-            **dict(zip(NUMBERS, columns, strict=True)),
-        }  # fmt: skip
+        return found | dict(zip(self._numbers, ((numbers - mean) / spread).unbind(1), strict=True))
 
     def _next(self, basket: Tensor) -> Batch:
         return {
@@ -152,26 +220,30 @@ class BasketRows(StreamData):
         user = self._user[basket]
         time = self._time[basket] - torch.rand(len(row), generator=random, dtype=torch.float64) * self.lag
         bought = self._items[row]
-        catalogue = self.lines.items
-        drawn = catalogue[torch.randint(len(catalogue), (len(row), self.negatives), generator=random)]
-        key = basket[:, None] * len(self._place) + drawn
-        at = torch.searchsorted(self._in_basket, key).clamp_max(len(self._in_basket) - 1)
+        drawn = self._negatives(user, self._place[bought[bought > 0]], self._candidates.negatives, random)
+        drawn = self.lines.items[drawn]
+        owner = basket if self._candidates.avoid == "basket" else user
+        key = owner[:, None] * len(self._place) + drawn
+        at = torch.searchsorted(self._avoided, key).clamp_max(len(self._avoided) - 1)
         label = torch.cat([(bought > 0).float(), torch.zeros(drawn.shape)], 1)
-        missing = torch.cat([bought == 0, self._in_basket[at] == key], 1)
+        missing = torch.cat([bought == 0, self._avoided[at] == key], 1)
         candidate = torch.cat([bought, drawn], 1)
         labels = {name: values.masked_fill(~self._opens[row], -1) for name, values in self._next(basket).items()}
-        return {
+        found = {
             **self._features(user, time), **labels, "candidate": candidate,
             "cross": self._cross(user, candidate, time), "bought": label.masked_fill(missing, torch.nan),
         }  # fmt: skip
+        if self._negatives.corrected:
+            found["log_q"] = self._negatives.log_q(self._place[candidate])
+        return found
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
         """First every basket of the stage for the ``next_`` labels, then every user of it for the ranking."""
-        cut = self.lines.cuts[0 if stage == "val" else 1]
-        baskets = self._evaluated[stage]
-        for basket in torch.split(baskets, 2048):
-            user = self._user[basket]
-            yield {**self._features(user, torch.full(user.shape, cut, dtype=torch.float64)), **self._next(basket)}
+        times = self.lines.times(stage)
+        if self.lines.content:
+            for basket in torch.split(self._evaluated[stage], 2048):
+                user = self._user[basket]
+                yield {**self._features(user, times[user]), **self._next(basket)}
         for users in torch.split(self.users(stage), self.ranked_at_once):
             yield self.ranking(users, stage)
 
@@ -181,45 +253,54 @@ class BasketRows(StreamData):
         return max(1, 25_000_000 // (len(self.lines.items) * (len(self.cross.names) + 4)))
 
     def ranking(self, users: Tensor, stage: Stage) -> Batch:
-        """Everything that a ranking of the catalogue needs, for users (B,), with the state frozen at the cut.
+        """Everything that a ranking of the catalogue needs, for users (B,), with the state of the stage's beginning."""
+        return {**self.state(users, stage), **self.answers(users, stage)}
 
-        ``relevant`` (B, N): bought inside the stage's window. ``fresh`` (B, N): never bought before the cut.
+    def answers(self, users: Tensor, stage: Stage) -> Batch:
+        """What a ranking is judged by, for users (B,).
+
+        ``relevant`` (B, N): chosen in the stage. ``fresh`` (B, N): never chosen before. ``cold_user`` (B,) and
+        ``cold_item`` (N,), if anything is cold: training never saw them; ``overlap`` (B,): another domain did see the
+        user. ``listed`` (B, N): what is ranked at all, if lists were given.
         """
-        relevant, fresh = self.answers(users, stage)
-        return {**self.state(users, self.lines.cuts[0 if stage == "val" else 1]), "relevant": relevant, "fresh": fresh}
+        lines = self.lines
+        inside = lines.part == (1 if stage == "val" else 2)
+        relevant = self._matrix(users, lines.user[inside], lines.item[inside])
+        found: Batch = {"relevant": relevant, "fresh": self.fresh(users, stage)}
+        if bool(lines.cold_user[self.users(stage)].any()) or bool(lines.cold_item[lines.items].any()):
+            found |= {"cold_user": lines.cold_user[users], "cold_item": lines.cold_item[lines.items]}
+        if lines.overlap is not None:
+            found["overlap"] = lines.overlap[users]
+        if stage in lines.listed:
+            found["listed"] = self._matrix(users, *lines.listed[stage]) | relevant
+        return found
 
-    def state(self, users: Tensor, day: float) -> Batch:
-        """What is known of users (B,), 0 for a stranger, strictly before a day: all that a ranking reads."""
-        time = torch.full(users.shape, day, dtype=torch.float64)
+    def state(self, users: Tensor, at: str) -> Batch:
+        """What is known of users (B,), 0 for a stranger, as of a stage or the ``latest`` row: all a ranking reads."""
+        time = self.lines.times(at)[users]
         cross = self._cross(users, self.lines.items[None], time)
         return {**self._features(users, time), "query": users, "catalogue": self.lines.items, "cross": cross}
 
-    def fresh(self, users: Tensor, day: float) -> Tensor:
-        """Items (B, N) of the catalogue that users (B,) never bought before a day."""
-        return ~self._matrix(users, self.lines.time < day)
+    def fresh(self, users: Tensor, at: str) -> Tensor:
+        """Items (B, N) of the catalogue that users (B,) never chose before a stage, or at all if it is ``latest``."""
+        kept = self.lines.known(at)
+        return ~self._matrix(users, self.lines.user[kept], self.lines.item[kept])
 
     def users(self, stage: Stage) -> Tensor:
-        """Users (U,) who bought something inside the stage's window, sorted."""
+        """Users (U,) who chose something in the stage, sorted."""
         users: Tensor = torch.unique(self._user[self._evaluated[stage]])
         return users
-
-    def answers(self, users: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
-        """``relevant`` and ``fresh`` (B, N) of users (B,); see `ranking`."""
-        low = self.lines.cuts[0 if stage == "val" else 1]
-        high = self.lines.cuts[1] if stage == "val" else math.inf
-        relevant = self._matrix(users, (self.lines.time >= low) & (self.lines.time < high))
-        return relevant, self.fresh(users, low)
 
     @property
     def places(self) -> Tensor:
         """Each line's place in the catalogue: (n,) int64 in [0, N)."""
         return self._place[self.lines.item]
 
-    def _matrix(self, users: Tensor, kept: Tensor) -> Tensor:
-        """Who bought what (B, N) among the lines ``kept``."""
+    def _matrix(self, users: Tensor, who: Tensor, what: Tensor) -> Tensor:
+        """Which of the pairs ``who`` (n,), ``what`` (n,) are these users' (B, N)."""
         distinct, inverse = torch.unique(users, return_inverse=True)
-        row = torch.searchsorted(distinct, self.lines.user).clamp_max(len(distinct) - 1)
-        kept = kept & (distinct[row] == self.lines.user)
+        row = torch.searchsorted(distinct, who).clamp_max(len(distinct) - 1)
+        kept = distinct[row] == who
         found = torch.zeros(len(distinct), len(self.lines.items), dtype=torch.bool)
-        found[row[kept], self._place[self.lines.item[kept]]] = True
+        found[row[kept], self._place[what[kept]]] = True
         return found[inverse]

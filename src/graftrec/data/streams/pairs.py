@@ -25,20 +25,30 @@ class PairRows(StreamData):
 
     Args:
         name: of the stream. basket, item: (n,) int64, items from 1. window: (n,) 0 train, 1 val, 2 test.
-        items: (N,) item rows that may be drawn. seed: the split's.
+        items: (N,) items that may be drawn. seed: the split's. table: of the items. reach: see `co_purchase`.
     """
 
     baselines = ("training_similarity",)
 
-    def __init__(self, name: str, basket: Tensor, item: Tensor, window: Tensor, items: Tensor, seed: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        basket: Tensor,
+        item: Tensor,
+        window: Tensor,
+        items: Tensor,
+        seed: int,
+        table: str = "item",
+        reach: int = 100,
+    ) -> None:
         self.schema = Stream(
-            name, (Feature("item", "id", "item", keep=True),), (Label("similarity", "number"),), candidate="item"
+            name, (Feature("item", "id", table, keep=True),), (Label("similarity", "number"),), candidate=table
         )
         self._items, self._span = items, int(items.max()) + 1
         counted = []
         for part, support in ((0, TRAIN_SUPPORT), (1, HELD_OUT_SUPPORT), (2, HELD_OUT_SUPPORT)):
             inside = window == part
-            counted.append(co_purchase(basket[inside].numpy(), item[inside].numpy(), support))
+            counted.append(co_purchase(basket[inside].numpy(), item[inside].numpy(), support, reach))
         train = counted[0]
         self._a, self._b = torch.from_numpy(train.a), torch.from_numpy(train.b)
         self._similarity = torch.from_numpy(train.cosine)

@@ -2,58 +2,212 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
+from graftrec.data.fitted import Fitted
+from graftrec.data.history import Histories
+from graftrec.data.sampling import History
 from graftrec.data.streams.base import Stage, StreamData
-from graftrec.schema import Stream
+from graftrec.data.table import Column, Interactions, Ints
+from graftrec.schema import Feature, Label, LabelKind, Stream
+
+EVALUATED_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where the ids of a column go: a ``table``, and the entity of each code (K + 1,), 0 for the last, which is none."""
+
+    table: str
+    entity: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A column of users or items: its `Place`, the codes (n,) of all rows, and who training never saw (E,) bool."""
+
+    place: Place
+    codes: Tensor
+    cold: Tensor
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Entities (B,) of ``rows`` (B,)."""
+        return torch.from_numpy(self.place.entity)[self.codes[rows]]
 
 
 class TableRows(StreamData):
-    """Rows with ids, numbers and labels, each kind one contiguous matrix, so that a batch is three gathers.
+    """Rows with ids, numbers and labels, each kind one contiguous matrix, so that a batch is a few gathers.
+
+    The matrices hold raw codes and raw numbers, in memory or as a memory map; what training rows decided (which ids
+    have a row of their own, scales) is applied to a batch. All streams of a dataset share the matrices.
 
     Args:
-        schema: ids, then numbers, in the order of the matrices; labels likewise.
-        ids: (n, F) int64. numbers: (n, M) float32. labels: (n, T) float32, NaN where missing.
-        train, val, test: row numbers of each split.
-        seed: the split's. evaluated_at_once: rows of an evaluation batch.
+        name: of the stream. data: the table. splits: row numbers of train, val and test.
+        fitted: on the training rows. places: id and multi-value column -> where its ids go.
+        people: user and item. past: histories of users, strictly before a row's own time, and their windows.
+        time: (n,) days of all rows, which ``past`` needs. seed: the split's.
     """
 
     def __init__(
         self,
-        schema: Stream,
-        ids: Tensor,
-        numbers: Tensor,
-        labels: Tensor,
-        train: Tensor,
-        val: Tensor,
-        test: Tensor,
+        name: str,
+        data: Interactions,
+        splits: Mapping[str, Ints],
+        fitted: Fitted,
+        places: Mapping[str, Place],
+        people: Mapping[str, Person],
+        past: tuple[Histories, History] | None,
+        time: Tensor | None,
         seed: int,
-        evaluated_at_once: int = 8192,
     ) -> None:
-        self.schema, self.rows, self._at_once = schema, len(train), evaluated_at_once
-        self._ids, self._numbers, self._labels, self._train = ids, numbers, labels, train
-        self._evaluated = {"val": val, "test": test}
-        self.splits = {"train": len(train), "val": len(val), "test": len(test)}
-        self._id_names = [feature.name for feature in schema.features if feature.kind == "id"]
-        self._number_names = [feature.name for feature in schema.features if feature.kind == "number"]
+        self._data, self._people, self._past, self._time = data, people, past, time
+        self._rows = {stage: torch.from_numpy(rows) for stage, rows in splits.items()}
+        self._train = self._rows["train"]
+        self.rows = len(self._train)
+        self.splits = {stage: len(rows) for stage, rows in splits.items()}
+        self._codes = torch.from_numpy(data.codes)
+        self._values = torch.from_numpy(data.values)
+        self._answers = torch.from_numpy(data.answers)
+        self._lists, self._places = data.lists, places
+        # all tables of entities behind each other: one gather for all columns, and -1 finds the slot before its own
+        sizes = [len(places[column].entity) for column in data.ids]
+        self._offset = torch.tensor(np.cumsum([1, *sizes[:-1]])[: len(sizes)], dtype=torch.int32)
+        slots = [np.roll(places[column].entity, 1) for column in data.ids]
+        self._entity = torch.from_numpy(np.concatenate(slots) if slots else np.zeros(0, np.int64))
+        self._scale = [torch.from_numpy(values) for values in (fitted.mean, fitted.spread, fitted.low, fitted.high)]
+        self._clipped = bool(np.isfinite(fitted.low).any())
+        self._edges = {column: torch.from_numpy(edges) for column, edges in fitted.edges.items()}
+        self._vectors = {
+            column: (torch.from_numpy(vectors), *map(torch.from_numpy, fitted.vectors[column]))
+            for column, vectors in data.vectors.items()
+        }
+        self._texts = {column: torch.from_numpy(words) for column, words in data.texts.items()}
+        self._weight = None if data.weight is None else torch.from_numpy(data.weight)
+        labels = [
+            Label(column, "category", _classes(places[column])) if kind == "category" else Label(column, _kind(kind))
+            for column, kind in data.labels.items()
+        ]
+        self.schema = Stream(name, tuple(self._features()), tuple(labels))
+        self._cold = any(bool(person.cold[person.of(rows)].any()) for person in people.values()
+                         for stage, rows in self._rows.items() if stage != "train")  # fmt: skip
         self.sample = self.draw_sample(seed) if self.rows else {}
+
+    def _features(self) -> Iterator[Feature]:
+        data = self._data
+        for kind, person in self._people.items():
+            yield Feature(kind, "id", person.place.table)
+        for name in data.columns:
+            column: Column = data.columns[name]
+            if name in self._people:
+                continue
+            if column.kind == "number" and column.buckets:
+                yield Feature(name, "id", self._places[name].table)
+            elif column.kind == "number":
+                yield Feature(name, "number")
+            elif column.kind == "vector":
+                yield Feature(name, "vector", size=data.vectors[name].shape[1])
+            elif column.kind in ("ids", "text"):
+                yield Feature(name, "ids", self._places[name].table)
+            elif column.kind == "id" and name not in data.labels:
+                yield Feature(name, "id", self._places[name].table)
+            elif column.kind == "history":
+                yield Feature(name, "history", self._places[name].table)
+        if self._past is not None:
+            histories, windows = self._past
+            table = self._people["item"].place.table
+            if windows.long:
+                yield Feature("long", "ids", table)
+            if windows.short:
+                yield Feature("recent", "history", table, behaviours=histories.kinds)
 
     def batch(self, index: Tensor, random: torch.Generator) -> Batch:
         return self._take(self._train[index])
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
-        for rows in torch.split(self._evaluated[stage], self._at_once):
-            yield self._take(rows)
+        for rows in torch.split(self._rows[stage], EVALUATED_AT_ONCE):
+            batch = self._take(rows)
+            if self._cold:
+                batch |= {f"cold_{kind}": person.cold[person.of(rows)] for kind, person in self._people.items()}
+            yield batch
 
     def labels(self, column: str) -> Tensor:
-        return self._labels[self._train, [label.name for label in self.schema.labels].index(column)]
+        kind = self._data.labels[column]
+        if kind != "category":
+            return self._answers[self._train, self._data.asked.index(column)]
+        return self._numbers(self._train)[:, self._data.ids.index(column)] - 1
+
+    def _numbers(self, rows: Tensor) -> Tensor:
+        """Entities (B, F) int64 of the id columns."""
+        at = self._codes[rows] + self._offset
+        return torch.index_select(self._entity, 0, at.flatten()).view(at.shape)
 
     def _take(self, rows: Tensor) -> Batch:
-        batch = dict(zip(self._id_names, self._ids[rows].unbind(1), strict=True))
-        batch |= dict(zip(self._number_names, self._numbers[rows].unbind(1), strict=True))
-        names = [label.name for label in self.schema.labels]
-        return batch | dict(zip(names, self._labels[rows].unbind(1), strict=True))
+        data = self._data
+        batch: Batch = {kind: person.of(rows) for kind, person in self._people.items()}
+        if data.ids:
+            columns = self._numbers(rows).unbind(1)
+            batch |= {n: ids for n, ids in zip(data.ids, columns, strict=True) if n not in batch}
+        if data.numbers:
+            raw = self._values[rows]
+            batch |= dict(zip(data.numbers, self._scaled(raw).unbind(1), strict=True))
+            for column, edges in self._edges.items():
+                values = raw[:, data.numbers.index(column)].contiguous()
+                batch[column] = torch.where(values.isnan(), 0, torch.bucketize(values, edges, right=True) + 1)
+        batch |= dict(self._padded(rows))
+        for column, (vectors, mean, spread) in self._vectors.items():
+            batch[column] = (vectors[rows] - mean) / spread
+        batch |= {column: words[rows].long() for column, words in self._texts.items()}
+        batch |= self._history(rows)
+        if data.asked:
+            batch |= dict(zip(data.asked, self._answers[rows].unbind(1), strict=True))
+        for column, kind in data.labels.items():
+            if kind == "category":
+                batch[column] = batch[column] - 1  # what training never saw is no class
+        if self._weight is not None:
+            batch["weight"] = self._weight[rows]
+        return batch
+
+    def _scaled(self, raw: Tensor) -> Tensor:
+        mean, spread, low, high = self._scale
+        kept = torch.minimum(torch.maximum(raw, low), high) if self._clipped else raw
+        return ((kept - mean) / spread).nan_to_num(0.0)  # a missing number is the mean
+
+    def _padded(self, rows: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, lists in self._lists.items():
+            column = self._data.columns[name]
+            newest = column.kind == "history"
+            codes = lists.padded(rows.numpy(), column.length, newest)
+            yield name, torch.from_numpy(self._places[name].entity[codes])
+            if newest:  # nobody said when: the place from the end stands for the age
+                age = torch.log1p(torch.arange(column.length, 0, -1).float()).expand(len(rows), -1)
+                yield f"{name}_age", age
+
+    def _history(self, rows: Tensor) -> Batch:
+        if self._past is None or self._time is None:
+            return {}
+        histories, windows = self._past
+        user, time = self._people["user"].of(rows), self._time[rows]
+        found: Batch = {}
+        if windows.long:
+            found["long"] = histories.window(user, time, windows.long, **windows.reach(windows.long_within))[0]
+        if windows.short:
+            reach = windows.reach(windows.short_within)
+            found["recent"], found["recent_age"] = histories.window(user, time, windows.short, **reach)
+            if histories.kinds:
+                found["recent_behaviour"] = histories.behaviours(user, time, windows.short, **reach)
+        return found
+
+
+def _classes(place: Place) -> int:
+    return int(place.entity.max())
+
+
+def _kind(kind: str) -> LabelKind:
+    return "binary" if kind == "binary" else "number"
+

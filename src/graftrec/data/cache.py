@@ -1,0 +1,141 @@
+"""Tables that were read once, as memory maps: a second start reads no row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from graftrec.data.encode import mapped
+from graftrec.data.table import Attributes, Column, Ids, Interactions, Lists
+
+VERSION = 1  # of the layout; another one is another folder
+ARRAYS = ("time", "split", "event", "weight", "codes", "values", "answers", "kept")
+
+
+def folder_of(given: str) -> Path:
+    """Where caches are: ``given``, or $GRAFTREC_CACHE, or the user's cache folder."""
+    return Path(given or os.environ.get("GRAFTREC_CACHE") or Path.home() / ".cache" / "graftrec").expanduser()
+
+
+def fingerprint(files: Sequence[str], meaning: Mapping[str, Any]) -> str:
+    """A name for what these files are now (path, size, moment of the last change) and what their columns mean."""
+    stats = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
+    text = json.dumps([VERSION, pl.__version__, stats, meaning], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@contextmanager
+def draft(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes ``folder`` at the end and vanishes if anything goes wrong."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    own = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    try:
+        yield own
+        if folder.exists():  # another process was faster
+            return
+        os.replace(own, folder)
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def store(data: Interactions, folder: Path) -> None:
+    """Write what `Builder` did not write into ``folder`` already; ``meta.json`` comes last."""
+    arrays: dict[str, Any] = {}
+
+    def put(name: str, values: Any) -> None:
+        path = folder / f"{name}.bin"
+        if not isinstance(values, np.memmap):
+            path.write_bytes(np.ascontiguousarray(values).tobytes())
+        elif Path(str(values.filename)) != path.resolve():
+            os.replace(str(values.filename), path)
+        arrays[name] = [values.dtype.str, list(values.shape)]
+
+    for name in ARRAYS:
+        if getattr(data, name) is not None:
+            put(name, getattr(data, name))
+    for role, ids in data.keys.items():
+        put(f"key_{role}", ids.codes)
+        pl.DataFrame({"key": ids.keys}).write_parquet(folder / f"keys_{role}.parquet")
+    for at, keys in enumerate(data.id_keys):
+        pl.DataFrame({"key": keys}).write_parquet(folder / f"keys_id_{at}.parquet")
+    for at, (_, lists) in enumerate(data.lists.items()):
+        put(f"starts_{at}", lists.starts)
+        put(f"list_{at}", lists.codes)
+        pl.DataFrame({"key": lists.keys}).write_parquet(folder / f"keys_list_{at}.parquet")
+    for kind in ("vectors", "texts"):
+        for at, values in enumerate(getattr(data, kind).values()):
+            put(f"{kind}_{at}", values)
+    for kind in ("users", "items"):
+        known: Attributes | None = getattr(data, kind)
+        if known is not None:
+            known.frame.write_parquet(folder / f"{kind}.parquet")
+    meta = {
+        "name": data.name, "size": data.size, "clock": data.clock, "behaviours": data.behaviours, "ids": data.ids,
+        "numbers": data.numbers, "labels": data.labels, "unique": data.unique, "refused": data.refused,
+        "notes": data.notes, "stamps": data.stamps, "arrays": arrays, "keys": list(data.keys),
+        "lists": list(data.lists), "vectors": list(data.vectors), "texts": list(data.texts),
+        "columns": {name: asdict(column) for name, column in data.columns.items()},
+        "attributes": {
+            kind: {name: asdict(column) for name, column in known.columns.items()}
+            for kind in ("users", "items")
+            for known in [getattr(data, kind)]
+            if known is not None
+        },
+    }  # fmt: skip
+    (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+
+
+def load(folder: Path) -> Interactions | None:
+    """What `store` wrote, as memory maps; none if it is not there, or not whole."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        whole = {}
+        for name, (dtype, shape) in meta["arrays"].items():
+            path, size = folder / f"{name}.bin", int(np.prod(shape)) * np.dtype(dtype).itemsize
+            if path.stat().st_size != size:
+                return None
+            whole[name] = mapped(path, np.dtype(dtype), tuple(shape))
+    except (OSError, ValueError, KeyError):
+        return None
+
+    def keys(name: str) -> pl.Series:
+        return pl.read_parquet(folder / f"keys_{name}.parquet")["key"]
+
+    def known(kind: str) -> Attributes | None:
+        columns = meta["attributes"].get(kind)
+        if columns is None:
+            return None
+        named = {name: Column(**options) for name, options in columns.items()}
+        return Attributes(pl.read_parquet(folder / f"{kind}.parquet"), named)
+
+    plain = Interactions(meta["name"], meta["size"], clock=meta["clock"], labels=meta["labels"])
+    return replace(
+        plain,
+        **{name: whole[name] for name in ARRAYS if name in whole},
+        **{name: tuple(meta[name]) for name in ("behaviours", "ids", "numbers", "notes", "stamps")},
+        unique=meta["unique"],
+        refused=meta["refused"],
+        keys={role: Ids(whole[f"key_{role}"], keys(role)) for role in meta["keys"]},
+        id_keys=tuple(keys(f"id_{at}") for at in range(len(meta["ids"]))),
+        lists={
+            name: Lists(whole[f"starts_{at}"], whole[f"list_{at}"], keys(f"list_{at}"))
+            for at, name in enumerate(meta["lists"])
+        },
+        vectors={name: whole[f"vectors_{at}"] for at, name in enumerate(meta["vectors"])},
+        texts={name: whole[f"texts_{at}"] for at, name in enumerate(meta["texts"])},
+        columns={name: Column(**options) for name, options in meta["columns"].items()},
+        users=known("users"),
+        items=known("items"),
+    )

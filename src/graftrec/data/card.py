@@ -1,0 +1,189 @@
+"""The data card: what a protocol made of a dataset, and what a reader should know before believing a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+
+from graftrec.data.domains import KINDS, Domain
+from graftrec.data.prepare import Prepared
+from graftrec.data.seeds import Hashes
+from graftrec.data.splits.base import Parts, Split, row_hashes
+from graftrec.data.table import Interactions
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+OLDEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
+STAGES = ("train", "val", "test")
+
+
+def card(
+    protocol: str, split: Split, domains: Sequence[Domain], parts: Sequence[Parts], made: Prepared
+) -> dict[str, Any]:
+    """Counts, dates, splits with a hash each, refused rows, stamps and warnings; plain values, for JSON."""
+    tables = list({id(domain.data): domain.data for domain in domains}.values())
+    found: dict[str, Any] = {
+        "dataset": " + ".join(dict.fromkeys(data.name for data in tables)),
+        "protocol": protocol,
+        "split": type(split).__name__,
+        "rows": sum(data.size for data in tables),
+    }
+    for kind in KINDS:
+        keys = [data.keys[kind].keys for data in tables if data.has(kind)]
+        if keys:
+            found[f"{kind}s"] = sum(len(part) for part in keys) if len(keys) > 1 else len(keys[0])
+    found |= _dates(tables)
+    hashes = [row_hashes(domain, 0) for domain in domains]
+    found["fingerprint"] = _hash(hashes)
+    found["splits"] = {name: dict(stream.splits) for name, stream in made.streams.items()}
+    found["domains"] = {
+        domain.name or "all": _domain(domain, own, of_rows)
+        for domain, own, of_rows in zip(domains, parts, hashes, strict=True)
+    }
+    catalogue = [len(stream.lines.items) for stream in made.streams.values() if hasattr(stream, "lines")]
+    if catalogue:
+        found["catalogue"] = max(catalogue)
+    found["refused"] = _summed([data.refused for data in tables]) | made.refused
+    stamps = [stamp for data in tables for stamp in data.stamps]
+    found["stamps"] = list(dict.fromkeys([*([split.stamp] if split.stamp else []), *stamps]))
+    found["notes"] = list(dict.fromkeys([*(note for data in tables for note in data.notes), *_warnings(domains)]))
+    return found
+
+
+def _dates(tables: Sequence[Interactions]) -> dict[str, str]:
+    times = [data.time for data in tables if data.time is not None and data.clock and data.size]
+    if not times:
+        return {}
+    return {
+        "first": day(min(float(time.min()) for time in times)),
+        "last": day(max(float(time.max()) for time in times)),
+    }
+
+
+def day(since: float) -> str:
+    """A date and time from days since 1970."""
+    return (EPOCH + timedelta(days=since)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _domain(domain: Domain, parts: Parts, hashes: Hashes) -> dict[str, Any]:
+    """Counts of one domain, and a hash of each of its splits that the order of rows does not change."""
+    data, rows = domain.data, domain.index()
+    found: dict[str, Any] = {"rows": domain.size}
+    codes = {kind: data.keys[kind].codes[rows] for kind in KINDS if data.has(kind)}
+    for kind, values in codes.items():
+        found[f"{kind}s"] = len(np.unique(values))
+    if len(codes) == len(KINDS) and domain.size:
+        pairs = len(np.unique(codes["user"].astype(np.int64) * len(data.keys["item"].keys) + codes["item"]))
+        found["density"] = pairs / (found["users"] * found["items"])
+        found["repeated_pairs"] = domain.size - pairs
+    found["labels"] = {name: _label(data, at, rows) for at, name in enumerate(data.asked)}
+    found["missing"] = {
+        name: float((data.codes[rows, at] < 0).mean()) for at, name in enumerate(data.ids) if domain.size
+    } | {name: float(np.isnan(data.values[rows, at]).mean()) for at, name in enumerate(data.numbers) if domain.size}
+    found["missing"] = {name: share for name, share in found["missing"].items() if share}
+    found["numbers"] = {name: _number(data.values[rows, at]) for at, name in enumerate(data.numbers)}
+    found["split_hashes"] = {name: _hash([hashes[parts.part == at]]) for at, name in enumerate(STAGES)}
+    return found
+
+
+def _label(data: Interactions, at: int, rows: np.ndarray) -> dict[str, Any]:
+    values = data.answers[rows, at]
+    there = values[~np.isnan(values)]
+    return {
+        "kind": data.labels[data.asked[at]],
+        "mean": float(there.mean()) if len(there) else None,
+        "missing": int(np.isnan(values).sum()),
+    }
+
+
+def _number(values: np.ndarray) -> dict[str, Any]:
+    """Range of a number, and how many rows lie more than 10 times the middle half away from it."""
+    there = values[~np.isnan(values)]
+    if not len(there):
+        return {"low": None, "high": None, "outliers": 0}
+    low, middle, high = np.quantile(there, [0.25, 0.5, 0.75])
+    far = 10 * max(float(high - low), 1e-9)
+    outliers = int((np.abs(there - middle) > far).sum()) if high > low else 0
+    return {"low": float(there.min()), "median": float(middle), "high": float(there.max()), "outliers": outliers}
+
+
+def _warnings(domains: Sequence[Domain]) -> list[str]:
+    found = []
+    for domain in domains:
+        data, rows, where = domain.data, domain.index(), f"{domain.name}: " if domain.name else ""
+        if not domain.size:
+            continue
+        for at, name in enumerate(data.asked):
+            values = data.answers[rows, at]
+            there = values[~np.isnan(values)]
+            if not len(there):
+                found.append(f"{where}label '{name}' is missing in every row")
+            elif len(there) > 1 and there.min() == there.max():
+                found.append(f"{where}label '{name}' is {there[0]:g} in every row: its metrics are undefined")
+        if data.time is not None and data.clock:
+            now = (datetime.now(timezone.utc) - EPOCH) / timedelta(days=1)
+            time = data.time[rows]
+            for what, odd in (("in the future", time > now + 1), ("before 1990", time < (OLDEST - EPOCH).days)):
+                if odd.any():
+                    found.append(f"{where}{float(odd.mean()):.1%} of the times are {what}: is time_unit right?")
+        if data.has("user", "item") and not data.unique:
+            found += _doubles(domain, where)
+    if len(domains) > 1:
+        found += _overlaps(domains)
+    return found
+
+
+def _doubles(domain: Domain, where: str) -> list[str]:
+    """Rows that stand there twice, and those among them whose labels contradict each other."""
+    data, rows = domain.data, domain.index()
+    key = row_hashes(domain, 0)
+    order = np.argsort(key, kind="stable")
+    same = key[order][1:] == key[order][:-1]
+    if data.time is None or not same.any():
+        return []
+    differ = np.zeros(len(same), dtype=bool)
+    for column in data.answers[rows].T:
+        values = np.nan_to_num(column[order], nan=-1.0)
+        differ |= same & (values[1:] != values[:-1])
+    told = f", {int(differ.sum()):,} of them with another label" if differ.any() else ""
+    return [f"{where}{int(same.sum()):,} rows repeat a user, item and time{told}; see dataset.duplicates"]
+
+
+def _overlaps(domains: Sequence[Domain]) -> list[str]:
+    found = []
+    for at, one in enumerate(domains):
+        for other in domains[at + 1 :]:
+            common = {}
+            for kind in KINDS:
+                if one.data.has(kind) and other.data.has(kind) and one.tables[kind] == other.tables[kind]:
+                    common[kind] = _common(one, other, kind)
+            said = ", ".join(f"{count:,} {kind}s" for kind, count in common.items() if count)
+            tail = said or "nothing: only parameters are shared"
+            found.append(f"{one.name} and {other.name} have in common: {tail}")
+    return found
+
+
+def _common(one: Domain, other: Domain, kind: str) -> int:
+    raw = [d.keys(kind).gather(np.unique(d.data.keys[kind].codes[d.index()])) for d in (one, other)]
+    if raw[0].dtype != raw[1].dtype:
+        return 0
+    return int(raw[0].is_in(raw[1].implode()).sum())
+
+
+def _summed(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in parts:
+        for reason, count in part.items():
+            found[reason] = found.get(reason, 0) + count
+    return found
+
+
+def _hash(parts: Sequence[Hashes]) -> str:
+    """16 hex digits that the order of rows does not change."""
+    total = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for part in parts:
+            total = total + part.sum(dtype=np.uint64)
+    return f"{int(total):016x}"

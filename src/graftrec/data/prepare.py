@@ -1,0 +1,347 @@
+"""From domains and their parts to tables and streams: what all protocols share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from graftrec.data import content
+from graftrec.data.domains import KINDS, Domain
+from graftrec.data.entities import Entities
+from graftrec.data.fitted import Fitted
+from graftrec.data.history import Histories
+from graftrec.data.lists import Listed, read_lists
+from graftrec.data.sampling import Candidates, History
+from graftrec.data.splits.base import Parts
+from graftrec.data.streams.base import StreamData
+from graftrec.data.streams.baskets import SUPPORT, BasketRows, Lines
+from graftrec.data.streams.pairs import PairRows
+from graftrec.data.streams.rows import Person, Place, TableRows
+from graftrec.data.table import Interactions, Ints
+from graftrec.errors import DataError
+from graftrec.schema import Table
+
+Mask = npt.NDArray[np.bool_]
+RANKED = ("baskets", "pairs")
+
+
+class Prepared:
+    """Everything that the training rows of all domains decide together, and the streams that come of it.
+
+    Args:
+        domains, parts: side by side. wanted: kinds of streams for each domain. history, candidates: see there.
+        seed: the split's.
+
+    Attributes:
+        tables: embedding tables by name. entities: of users and items, by table. streams: by name.
+        refused: reason -> rows that stay out of rankings.
+    """
+
+    def __init__(
+        self,
+        domains: Sequence[Domain],
+        parts: Sequence[Parts],
+        wanted: Sequence[Sequence[str]],
+        history: History,
+        candidates: Candidates,
+        seed: int,
+    ) -> None:
+        self.history, self.candidates, self.seed = history, candidates, seed
+        self.tables: dict[str, Table] = {}
+        self.streams: dict[str, StreamData] = {}
+        self.refused: dict[str, int] = {}
+        self._used = [(d, p, kinds) for d, p, kinds in zip(domains, parts, wanted, strict=True) if kinds and d.size]
+        self.entities = {kind: self._entities(kind) for kind in KINDS}
+        self._numbers = [
+            {kind: self._of(kind, d).table(d.keys(kind))[d.data.keys[kind].codes[d.index()]] for kind in KINDS if d.data.has(kind)}
+            for d, _, _ in self._used
+        ]
+        self._kept = self._catalogues()
+        self._train()
+        self._content()
+        self._make_ranked()
+        self._make_rows()
+
+    def _of(self, kind: str, domain: Domain) -> Entities:
+        return self.entities[kind][domain.tables[kind]]
+
+    def _entities(self, kind: str) -> dict[str, Entities]:
+        """Entities of one kind by table."""
+        keys: dict[str, list[pl.Series]] = {}
+        for domain, _, _ in self._used:
+            if domain.data.has(kind):
+                keys.setdefault(domain.tables[kind], []).append(domain.keys(kind))
+        return {table: Entities(series) for table, series in keys.items()}
+
+    def _catalogues(self) -> list[Mask]:
+        """For each domain which rows a ranking is about: events with an item that enough users chose in training."""
+        pairs: dict[str, list[Ints]] = {}
+        for (domain, parts, kinds), numbers in zip(self._used, self._numbers, strict=True):
+            if set(kinds) & set(RANKED):
+                user, item = numbers["user"], numbers["item"]
+                train = (parts.part == 0) & _events(domain)
+                pairs.setdefault(domain.tables["item"], []).append(
+                    user[train] * len(self._of("item", domain)) + item[train]
+                )
+        users = {
+            table: np.bincount(
+                np.unique(np.concatenate(parts)) % len(self.entities["item"][table]),
+                minlength=len(self.entities["item"][table]),
+            )
+            for table, parts in pairs.items()
+        }
+        kept, outside = [], 0
+        for (domain, parts, kinds), numbers in zip(self._used, self._numbers, strict=True):
+            mask = _events(domain) & (parts.part >= 0)
+            if set(kinds) & set(RANKED):
+                enough = users[domain.tables["item"]] >= self.candidates.min_users
+                if not (enough & (users[domain.tables["item"]] > 0)).any():
+                    raise DataError(
+                        "DATA-052",
+                        f"{domain.data.name}: no item was chosen by {self.candidates.min_users} users in training; "
+                        "set candidates.min_users",
+                    )
+                outside += int((mask & ~enough[numbers["item"]]).sum())
+                mask &= enough[numbers["item"]]
+            kept.append(mask)
+        if outside:
+            least = self.candidates.min_users
+            who = "nobody" if least == 1 else f"fewer than {least} users"
+            self.refused[f"item that {who} chose in training"] = outside
+        return kept
+
+    def _train(self) -> None:
+        """Who and what gets a vector of its own: what the rows that are trained on have."""
+        self._trained_in: list[dict[str, Mask]] = []
+        seen: dict[tuple[str, str], list[Ints]] = {}
+        for (domain, parts, kinds), numbers, kept in zip(self._used, self._numbers, self._kept, strict=True):
+            own: dict[str, Mask] = {}
+            for kind, values in numbers.items():
+                rows = parts.part == 0
+                if kind == "item" and "rows" not in kinds:
+                    rows = rows & kept
+                mask = np.zeros(len(self._of(kind, domain)), dtype=bool)
+                mask[values[rows]] = True
+                own[kind] = mask
+                seen.setdefault((kind, domain.tables[kind]), []).append(np.flatnonzero(mask))
+            self._trained_in.append(own)
+        for (kind, table), parts_seen in seen.items():
+            self.entities[kind][table].trained(parts_seen)
+
+    def _content(self) -> None:
+        """Tables of users and items with what is known of them."""
+        known = []
+        for kind in KINDS:
+            for table, entities in self.entities[kind].items():
+                frames = [
+                    (domain, frame)
+                    for domain, _, _ in self._used
+                    for frame in [domain.attributes(kind)]
+                    if frame is not None and domain.data.has(kind) and domain.tables[kind] == table
+                ]
+                known.append(content.Known(table, kind, entities, frames))
+        self.tables, self.single = content.tables(known)
+
+    def overlap(self, at: int) -> Mask | None:
+        """Users (U,) of the ``at``-th domain whom another domain's training rows have; none if it has no others."""
+        domain = self._used[at][0]
+        others = [
+            self._trained_in[other]["user"]
+            for other, (d, _, _) in enumerate(self._used)
+            if other != at and "user" in self._trained_in[other] and d.tables["user"] == domain.tables["user"]
+        ]
+        return np.logical_or.reduce(others) if others else None
+
+    def _make_ranked(self) -> None:
+        listed = read_lists(self.candidates.lists) if self.candidates.lists else None
+        hard = read_lists(self.candidates.hard) if self.candidates.hard else None
+        for at, (domain, parts, kinds) in enumerate(self._used):
+            if not set(kinds) & set(RANKED):
+                continue
+            lines = self._lines(at, domain, parts, listed)
+            if not len(lines.user):
+                continue
+            tables = (domain.tables["user"], domain.tables["item"])
+            for kind in kinds:
+                name = domain.prefix + kind
+                if kind == "baskets":
+                    own = None if hard is None else hard.pairs(self._of("user", domain), self._of("item", domain))["all"]
+                    self.streams[name] = BasketRows(
+                        name, lines, self.history, self.candidates, self.seed, tables, own
+                    )
+                elif kind == "pairs":
+                    baskets = _together(lines.basket)  # else a user's whole history is one
+                    groups = _dense(lines.basket if baskets else lines.user)
+                    self.streams[name] = PairRows(
+                        name, groups, lines.item, lines.part, lines.items, self.seed, tables[1], 100 if baskets else 20
+                    )
+
+    def _lines(self, at: int, domain: Domain, parts: Parts, listed: Listed | None) -> Lines:
+        numbers, kept, data = self._numbers[at], self._kept[at], domain.data
+        rows = np.flatnonzero(kept)
+        index = domain.index()[rows]
+        columns = {
+            "user": numbers["user"][rows],
+            "time": parts.time[rows],
+            "basket": data.keys["basket"].codes[index] if data.has("basket") else np.zeros(len(rows), np.int32),
+            "part": parts.part[rows].astype(np.int64),
+            "item": numbers["item"][rows],
+        }
+        if data.event is not None and len(data.behaviours) > 1:
+            columns["behaviour"] = data.event[index].astype(np.int64)
+        frame = pl.DataFrame(columns).sort("user", "time", "basket", "part", "item")
+        together = parts.cuts is not None or (data.clock and not parts.forward)
+        if together:  # a basket is one user's at one moment: files number baskets per user, and a line may come later
+            key = pl.struct("user", "time", "basket", "part")
+            basket = frame.select(key.rle_id().cast(pl.Int64).alias("number"))["number"]
+        else:
+            basket = pl.Series(np.arange(len(frame)))
+        values = {name: torch.from_numpy(frame[name].to_numpy(writable=True)) for name in frame.columns}
+        users, items = self._of("user", domain), self._of("item", domain)
+        catalogue = np.unique(columns["item"])
+        overlap, single = self.overlap(at), self.single[domain.tables["item"]]
+        trained = self._trained_in[at]
+        pairs = {} if listed is None else listed.pairs(users, items)
+        everything = torch.from_numpy(np.isin(np.arange(len(items)), catalogue))
+        return Lines(
+            user=values["user"], item=values["item"], time=values["time"],
+            basket=torch.from_numpy(basket.to_numpy(writable=True)), part=values["part"],
+            cuts=parts.cuts, forward=parts.forward, clock=data.time is not None and data.clock,
+            items=torch.from_numpy(catalogue),
+            content={name: ids for name, (_, ids) in single.items()},
+            classes={name: self.tables[table].size - 1 for name, (table, _) in single.items()},
+            cold_user=torch.from_numpy(~trained["user"]), cold_item=torch.from_numpy(~trained["item"]),
+            overlap=None if overlap is None else torch.from_numpy(overlap),
+            behaviour=values.get("behaviour"), unique=data.unique,
+            listed={
+                stage: (who[everything[what]], what[everything[what]])
+                for stage, (who, what) in _by_stage(pairs).items()
+            },
+        )  # fmt: skip
+
+    def _make_rows(self) -> None:
+        wanted = [(at, *used) for at, used in enumerate(self._used) if "rows" in used[2]]
+        whole: dict[int, Interactions] = {id(d.data): d.data for _, d, _, _ in wanted}
+        fits: dict[int, Fitted] = {}
+        for key, data in whole.items():
+            part = np.full(data.size, -1, dtype=np.int8)
+            for _, domain, parts, _ in wanted:
+                if domain.data is data:
+                    part[domain.index()] = parts.part
+            fits[key] = Fitted(data, part)
+        places = self._places([(domain, fits[id(domain.data)]) for _, domain, _, _ in wanted])
+        for (at, domain, parts, _), own in zip(wanted, places, strict=True):
+            data, index = domain.data, domain.index()
+            splits = {stage: index[parts.part == number] for number, stage in enumerate(("train", "val", "test"))}
+            people = {
+                kind: Person(
+                    Place(domain.tables[kind], self._of(kind, domain).table(domain.keys(kind))),
+                    torch.from_numpy(data.keys[kind].codes),
+                    torch.from_numpy(~self._trained_in[at][kind]),
+                )
+                for kind in KINDS
+                if data.has(kind)
+            }
+            past, time = self._past(at, domain, parts)
+            name = f"{domain.prefix}rows"
+            self.streams[name] = TableRows(
+                name, data, splits, fits[id(data)], own, people, past, time, self.seed
+            )
+
+    def _past(
+        self, at: int, domain: Domain, parts: Parts
+    ) -> tuple[tuple[Histories, History] | None, Tensor | None]:
+        """Histories of a domain's users for its rows, and the time of all rows of its table."""
+        data, windows = domain.data, self.history
+        asked = (windows.long or windows.short) and data.has("user", "item", "time")
+        if not asked or any(column.kind == "history" for column in data.columns.values()):
+            return None, None
+        time = np.zeros(data.size)
+        time[domain.index()] = parts.time
+        shown = (parts.part >= 0) & _events(domain)
+        if not parts.forward:
+            shown &= (parts.part == 0) | (parts.part == SUPPORT)
+        numbers = self._numbers[at]
+        behaviour = None
+        if data.event is not None and len(data.behaviours) > 1:
+            behaviour = torch.from_numpy(data.event[domain.index()][shown].astype(np.int64))
+        events = [torch.from_numpy(values[shown]) for values in (numbers["user"], numbers["item"], parts.time)]
+        return (Histories(*events, behaviour, windows.gap), windows), torch.from_numpy(time)
+
+    def _places(self, used: Sequence[tuple[Domain, Fitted]]) -> list[dict[str, Place]]:
+        """Where the ids of each domain's columns go; a table's vocabulary is what any training row of it has."""
+        asked: dict[str, list[tuple[pl.Series, Mask]]] = {}
+        for domain, fitted in used:
+            for column, keys, seen in _id_columns(domain, fitted):
+                asked.setdefault(self._table_of(domain, column), []).append((keys, seen))
+        vocabularies = {
+            table: Entities([keys for keys, _ in parts], [seen for _, seen in parts])
+            for table, parts in asked.items()
+            if table not in self.entities["user"] and table not in self.entities["item"]
+        }
+        labels = {self._table_of(d, name) for d, _ in used for name in d.data.labels}
+        for table, entities in vocabularies.items():
+            if table not in labels:
+                self.tables.setdefault(table, Table(table, len(entities)))
+        found = []
+        for domain, fitted in used:
+            own: dict[str, Place] = {}
+            for column, keys, _ in _id_columns(domain, fitted):
+                table = self._table_of(domain, column)
+                entities = vocabularies.get(table) or self.entities["user"].get(table) or self.entities["item"][table]
+                own[column] = Place(table, entities.table(keys))
+            for column, meaning in domain.data.columns.items():
+                table = self._table_of(domain, column)
+                if meaning.kind == "text":
+                    size = content.words_of(meaning)
+                elif column in fitted.edges or (meaning.kind == "number" and meaning.buckets):
+                    size = len(fitted.edges.get(column, ())) + 2
+                else:
+                    continue
+                if table in self.tables and self.tables[table].size != size:
+                    table = f"{domain.prefix}{column}_buckets"
+                self.tables.setdefault(table, Table(table, size))
+                own[column] = Place(table, np.zeros(0, np.int64))
+            found.append(own)
+        return found
+
+    @staticmethod
+    def _table_of(domain: Domain, column: str) -> str:
+        """Labels have a vocabulary of their own: its numbers are classes."""
+        if column in domain.data.labels:
+            return f"{domain.prefix}label {column}"
+        return domain.table(column)
+
+
+def _id_columns(domain: Domain, fitted: Fitted) -> list[tuple[str, pl.Series, Mask]]:
+    data = domain.data
+    found = list(zip(data.ids, data.id_keys, fitted.seen, strict=True))
+    return found + [(name, lists.keys, fitted.lists[name]) for name, lists in data.lists.items()]
+
+
+def _events(domain: Domain) -> Mask:
+    """Which rows (n,) belong to a history."""
+    event = domain.data.event
+    return np.ones(domain.size, dtype=bool) if event is None else event[domain.index()] > 0
+
+
+def _together(basket: Tensor) -> bool:
+    """Whether any basket has several lines."""
+    return len(basket) > 0 and int(basket.max()) + 1 < len(basket)
+
+
+def _dense(groups: Tensor) -> Tensor:
+    """Numbers from 0 in the order of the values."""
+    return torch.unique(groups, return_inverse=True)[1]
+
+
+def _by_stage(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Lists of a stage; those that name none are both stages'."""
+    if "all" in pairs:
+        return {"val": pairs["all"], "test": pairs["all"]}
+    return dict(pairs)

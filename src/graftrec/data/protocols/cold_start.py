@@ -1,0 +1,116 @@
+"""New users and new items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from graftrec.data.datasets.base import Dataset
+from graftrec.data.domains import KINDS, Domain
+from graftrec.data.loader import Mixing
+from graftrec.data.protocols.base import Protocol
+from graftrec.data.protocols.long_short_term import need_columns
+from graftrec.data.sampling import Candidates, History
+from graftrec.data.seeds import derived, hashes, mixed, share
+from graftrec.data.splits.base import Parts, Split
+from graftrec.data.streams.baskets import SUPPORT
+from graftrec.errors import UserError
+
+Phase = Literal["base", "warm_a", "warm_b", "warm_c"]
+
+
+class ColdStart(Protocol):
+    """Users and items that training never saw: a share of them loses all its training rows.
+
+    Which are cold is decided by a hash of the id, half of them for validation and half for the test, so that a choice
+    made on validation was made on cold ids as well. The split decides first; then every row of a cold id outside its
+    own evaluation is taken out. Metrics come per cohort: ``warm``, ``cold_user``, ``cold_item``, ``cold_both``.
+
+    Warm-up phases are those of MWUF and CVAR (Zhu et al., SIGIR 2021, https://doi.org/10.1145/3404835.3462843): the
+    first 3 * ``warm_up`` rows of a cold id are three batches, of which the phase ``warm_a`` has trained on the first,
+    ``warm_b`` on two and ``warm_c`` on all; the same rows test in every phase. A sweep over ``protocol.phase`` draws
+    the curve.
+
+    Args:
+        users, items: share of them that is cold, in [0, 1).
+        support: rows of a cold user that a model may look at (as history) and never trains on.
+        warm_up: rows of a cold id in each warm-up batch; 0: none. phase: which of them training has seen.
+        domain: where they are cold; empty: in all domains. A user who is cold in one may be known in the others.
+        batch_size: rows of the target's stream per step. mixing: see `TrainLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        history: History,
+        candidates: Candidates,
+        users: float = 0.2,
+        items: float = 0.0,
+        support: int = 0,
+        warm_up: int = 0,
+        phase: Phase = "base",
+        domain: str = "",
+        batch_size: int = 128,
+        mixing: Mixing = "proportional",
+    ) -> None:
+        super().__init__(dataset, split, history, candidates, batch_size, mixing)
+        if not (0 <= users < 1 and 0 <= items < 1 and users + items > 0):
+            raise ValueError(f"users and items should be in [0, 1), and not both 0. Found {users} and {items}.")
+        if support < 0 or warm_up < 0:
+            raise ValueError(f"support and warm_up should be at least 0. Found {support} and {warm_up}.")
+        if phase not in get_args(Phase):
+            raise ValueError(f"phase should be one of {', '.join(get_args(Phase))}. Found {phase}.")
+        if phase != "base" and not warm_up:
+            raise ValueError(f"phase={phase} needs warm_up, the rows of a warm-up batch.")
+        self.shares = {"user": users, "item": items}
+        self.support, self.warm_up, self.phase, self.domain = support, warm_up, phase, domain
+
+    def arrange(self, domains: list[Domain]) -> list[Domain]:
+        if self.domain and self.domain not in [domain.name for domain in domains]:
+            known = ", ".join(domain.name for domain in domains) or "none"
+            raise UserError(f"protocol.domain: there is no domain '{self.domain}'; there are {known}")
+        for domain in domains:
+            need_columns(domain, "cold_start", "user", "item")
+        return domains
+
+    def divide(self, domains: Sequence[Domain]) -> list[Parts]:
+        divided = super().divide(domains)
+        return [
+            parts if self.domain not in ("", domain.name) else self._cooled(domain, parts)
+            for domain, parts in zip(domains, divided, strict=True)
+        ]
+
+    def _cooled(self, domain: Domain, parts: Parts) -> Parts:
+        part = parts.part.copy()
+        place = np.full(len(part), np.iinfo(np.int64).max)
+        for kind in KINDS:
+            ids = domain.data.keys[kind]
+            drawn = share(mixed(hashes(ids.keys) ^ np.uint64(derived(self.split.seed, "cold", kind))))
+            group = np.where(drawn < self.shares[kind], np.where(drawn < self.shares[kind] / 2, 1, 2), 0)
+            codes = ids.codes[domain.index()]
+            cold = group[codes]  # 0 warm, 1 cold in validation, 2 cold in the test
+            place = np.where(cold > 0, np.minimum(place, _place(codes, parts)), place)
+            part[(cold > 0) & (parts.part != cold)] = -1
+        cooled = part != parts.part
+        warm = place < 3 * self.warm_up
+        batches = get_args(Phase).index(self.phase)
+        part[warm] = -1  # these test in no phase
+        part[warm & (place < batches * self.warm_up)] = 0
+        if self.support:
+            part[cooled & (part == -1) & (place < self.support)] = SUPPORT
+        return replace(parts, part=part)
+
+
+def _place(codes: npt.NDArray[np.int32], parts: Parts) -> npt.NDArray[np.int64]:
+    """How many earlier rows (n,) the same id has."""
+    order = np.lexsort((parts.time, codes))
+    first = np.flatnonzero(np.diff(codes[order], prepend=-2))
+    size = np.diff(first, append=len(codes))
+    found = np.empty(len(codes), dtype=np.int64)
+    found[order] = np.arange(len(codes)) - np.repeat(first, size)
+    return found

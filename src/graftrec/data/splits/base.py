@@ -1,0 +1,93 @@
+"""The contract of every split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from graftrec.data.domains import Domain
+from graftrec.data.seeds import Hashes, hashes, mixed
+from graftrec.errors import UserError
+
+Part = npt.NDArray[np.int8]
+Days = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """How one domain's rows are split.
+
+    Attributes:
+        part: (n,) 0 train, 1 validation, 2 test, -1 unused.
+        time: (n,) days, or a place in each user's own order: what "before" means here.
+        cuts: end of training and of validation, where they are the same for everybody.
+        forward: parts follow each other in ``time`` (of each user, if there are no ``cuts``), so whatever came before a
+            row may be known to it; else only training rows may.
+    """
+
+    part: Part
+    time: Days
+    cuts: tuple[float, float] | None
+    forward: bool
+
+
+class Split(ABC):
+    """Divides the rows of all domains at once, from what stands in them and never from their order.
+
+    Args:
+        seed: of whatever is drawn; it belongs to the data, and a run's own seed moves no row.
+    """
+
+    stamp: str = ""  # what the data card says where there is no cut in time for everybody
+    seed: int
+
+    @abstractmethod
+    def divide(self, domains: Sequence[Domain]) -> list[Parts]:
+        """Parts of each domain.
+
+        Raises:
+            UserError: the data lacks what this split needs.
+        """
+
+
+def row_hashes(domain: Domain, seed: int) -> Hashes:
+    """A number (n,) for each row that only its own content and the seed decide."""
+    data, rows = domain.data, domain.index()
+    found = np.full(len(rows), np.uint64(seed))
+    columns = [data.keys[role] for role in ("user", "item", "basket") if role in data.keys]
+    if not data.has("user", "item"):
+        columns += [data.column(name) for name in data.ids]
+        for matrix in (data.values, data.answers):
+            for column in matrix[rows].T:
+                found = mixed(found ^ np.ascontiguousarray(column).view(np.uint32).astype(np.uint64))
+    for ids in columns:
+        of_key = np.concatenate([hashes(ids.keys), np.zeros(1, np.uint64)])
+        found = mixed(found ^ of_key[ids.codes[rows]])
+    if data.time is not None:
+        found = mixed(found ^ data.time[rows].view(np.uint64))
+    return found
+
+
+def drawn_order(domain: Domain, part: Part, seed: int) -> Days:
+    """A place (n,) for each row in an order of its user's own that is drawn: training, then validation, then test.
+
+    Where rows have no time, a training row then knows some of its user's other training rows and never itself.
+    """
+    draw = (mixed(row_hashes(domain, seed) ^ np.uint64(0x5EED)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return np.maximum(part, 0) + draw
+
+
+def need(domains: Sequence[Domain], split: str, *columns: str) -> None:
+    """UserError unless all domains have these columns."""
+    for domain in domains:
+        missing = [column for column in columns if not domain.data.has(column)]
+        if missing:
+            where = f" of domain '{domain.name}'" if domain.name else ""
+            raise UserError(
+                f"split={split} needs {', '.join(columns)}, and {domain.data.name}{where} has no {', '.join(missing)}; "
+                "choose split=time, leave_last_out, random or official"
+            )

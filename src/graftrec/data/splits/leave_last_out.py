@@ -1,0 +1,57 @@
+"""Each user's last row tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graftrec.data.domains import KINDS, Domain
+from graftrec.data.entities import Entities
+from graftrec.data.splits.base import Parts, Split, need
+
+
+class LeaveLastOut(Split):
+    """The last row of each user tests, the one before it validates, the others train.
+
+    The cut is each user's own, so training may hold rows that are later than another user's test: a model could know
+    the future of the world, if not of the user, and the data card says so. A user with fewer rows than ``least`` only
+    trains. Rows of one time are ordered by their item, or as the file has them where its order is all there is.
+
+    Args:
+        least: rows that a user needs to be split.
+        across: over all domains, so that only the domain of the very last row tests; else in each.
+    """
+
+    stamp = "not time-safe: the last row of each user is left out, so there is no cut in time for everybody"
+
+    def __init__(self, least: int = 3, across: bool = False, seed: int = 0) -> None:
+        if least < 3:
+            raise ValueError(f"least should be at least 3: one row for each part. Found {least}.")
+        self.least, self.across, self.seed = least, across, seed
+
+    def divide(self, domains: Sequence[Domain]) -> list[Parts]:
+        need(domains, "leave_last_out", "user", "item", "time")
+        if self.across and len({domain.tables["user"] for domain in domains}) == 1:
+            return self._divided(domains)
+        return [self._divided([domain])[0] for domain in domains]
+
+    def _divided(self, domains: Sequence[Domain]) -> list[Parts]:
+        user, item = (
+            np.concatenate([entities.table(d.keys(kind))[d.data.keys[kind].codes[d.index()]] for d in domains])
+            for kind in KINDS
+            for entities in [Entities([d.keys(kind) for d in domains])]
+        )
+        time = np.concatenate([np.asarray(d.data.time)[d.index()] for d in domains])
+        where = np.repeat(np.arange(len(domains)), [d.size for d in domains])
+        order = np.lexsort((item, where, time, user))
+        first = np.flatnonzero(np.diff(user[order], prepend=-1))
+        size = np.diff(first, append=len(user))
+        left = np.repeat(first + size, size) - np.arange(len(user))  # 1 for the last row
+        part = np.where(left == 1, 2, np.where(left == 2, 1, 0)).astype(np.int8)
+        part[np.repeat(size < self.least, size)] = 0
+        back = np.empty(len(user), dtype=np.int8)
+        back[order] = part
+        since = time - time.min(initial=0.0)
+        ends = np.cumsum([d.size for d in domains])
+        return [Parts(back[e - d.size : e], since[e - d.size : e], None, True) for d, e in zip(domains, ends, strict=True)]

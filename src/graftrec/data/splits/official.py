@@ -1,0 +1,43 @@
+"""The split that comes with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graftrec.data.domains import Domain
+from graftrec.data.seeds import derived, mixed, share
+from graftrec.data.splits.base import Parts, Split, drawn_order, row_hashes
+from graftrec.errors import UserError
+
+
+class Official(Split):
+    """The dataset's own column or files say what trains and what tests.
+
+    Args:
+        val: share of the training rows, in (0, 1), that validates where the dataset names no validation rows.
+        seed: of that draw.
+    """
+
+    stamp = "not time-safe: the split is the dataset's own"
+
+    def __init__(self, val: float = 0.1, seed: int = 0) -> None:
+        if not 0 < val < 1:
+            raise ValueError(f"val should be in (0, 1). Found {val}.")
+        self.val, self.seed = val, seed
+
+    def divide(self, domains: Sequence[Domain]) -> list[Parts]:
+        found = []
+        for domain in domains:
+            if domain.data.split is None:
+                raise UserError(f"split=official: {domain.data.name} comes without a split; see dataset.split")
+            part = domain.data.split[domain.index()].copy()
+            if not (part == 1).any():
+                drawn = share(mixed(row_hashes(domain, derived(self.seed, "official"))))
+                part[(part == 0) & (drawn < self.val)] = 1
+            time = domain.data.time
+            real = time is not None and domain.data.clock
+            place = np.asarray(time)[domain.index()] if real else drawn_order(domain, part, self.seed)
+            found.append(Parts(part, place - (place.min() if len(place) else 0.0), None, not real))
+        return found
