@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from graftrec.data import readers
+from graftrec.data.domains import slug
 from graftrec.errors import UserError
 
 NAMES = {
@@ -19,17 +20,23 @@ NAMES = {
     "item": r"(item|product|movie|book|song|track|artist|article|sku|asin|game|anime|video|news|place|restaurant)",
     "time": r"(time|timestamp|date|datetime|ts|day|when|created|unix|.*_at)",
     "basket": r"(basket|order|invoice|transaction|cart)",
+    "domain": r"(domain|platform|site|market|scenario)",
     "label": r"(label|click|like|buy|bought|purchase|view|watch|conversion|convert|rating|stars|score)(d|ed)?",
 }
+AFTER = r".*(play|watch|dwell|stay|view|read|comment|listen)_?(ing)?_?(time|duration|seconds|ms|ratio)(_.*)?"
+DOMAINS = 8  # more values than this are a feature
 USAGE = "graftrec data init FILE [FILE...] [--out FOLDER]"
 
 
 @dataclass
 class Guess:
-    """What was made of a file: role -> column, kind -> columns, and why, line by line."""
+    """What was made of a file: role -> column, column -> kind, and why, line by line."""
 
     keys: dict[str, str] = field(default_factory=dict)
-    kinds: dict[str, list[str]] = field(default_factory=lambda: {k: [] for k in ("ids", "numbers", "binary", "number")})
+    features: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    after: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)  # names, the smallest first
     unit: str = ""
     why: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -42,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     """Write the folder and say what was guessed; UserError if the words are no files."""
     files, out = _arguments(list(words))
     path = files[0] if len(files) == 1 else _pattern(files)
-    raw = readers.read(path, [])
+    raw = next(iter(readers.batches(path, [])))  # what the first rows say is enough to guess
     guess = look(raw.frame)
     name = re.sub(r"\W+", "_", Path(files[0]).name.partition(".")[0]).strip("_").lower() or "mine"
     written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
@@ -53,8 +60,8 @@ def main(words: Sequence[str]) -> int:
     print(
         f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong"
     )
-    labels = guess.kinds["binary"] or guess.kinds["number"]
-    protocol = f"cross_domain protocol.split={_split(guess)}" if labels else "long_short_term protocol.min_users=2"
+    ranked = "candidates.min_users=2" if not guess.labels else ""
+    protocol = f"cross_domain split={_split(guess)} {ranked}".rstrip()
     print(f"check    graftrec data check --config-dir {folder} dataset={name} protocol={protocol}")
     print(f"train    graftrec train --config-dir {folder} experiment={name}")
     return 0
@@ -64,7 +71,7 @@ def look(frame: pl.DataFrame) -> Guess:
     """Guess the role and kind of every column from its name and its values."""
     guess = Guess()
     rows = len(frame)
-    for role in ("user", "item", "time", "basket"):
+    for role in ("user", "item", "time", "basket", "domain"):
         found = [
             column for column in frame.columns if re.fullmatch(rf"{NAMES[role]}([_ ]?(id|key|no))?", column.lower())
         ]
@@ -73,14 +80,18 @@ def look(frame: pl.DataFrame) -> Guess:
         if found:
             guess.keys[role] = found[0]
             guess.say(found[0], role, "by its name")
+    if "domain" in guess.keys:
+        counts = frame[guess.keys["domain"]].drop_nulls().cast(pl.String).value_counts(sort=True)
+        guess.domains = [slug(value) for value in counts.reverse()[guess.keys["domain"]]]
+        if not 2 <= len(guess.domains) <= DOMAINS:
+            guess.why = [said for said in guess.why if said[0] != guess.keys["domain"]]
+            del guess.keys["domain"]
+            guess.domains = []
     if "time" in guess.keys:
         guess.unit = _unit(frame[guess.keys["time"]])
         if guess.unit != "date":
-            guess.why[-1 if "basket" not in guess.keys else -2] = (
-                guess.keys["time"],
-                "time",
-                f"a number of {guess.unit}",
-            )
+            said = (guess.keys["time"], "time", f"a number of {guess.unit}")
+            guess.why = [said if column == said[0] else (column, kind, why) for column, kind, why in guess.why]
     for column in frame.columns:
         if column in guess.keys.values():
             continue
@@ -92,19 +103,25 @@ def look(frame: pl.DataFrame) -> Guess:
         is_label = re.fullmatch(rf"(is_)?{NAMES['label']}", column.lower()) is not None
         if distinct < 2:
             guess.say(column, "-", "left out: one value only")
+        elif re.fullmatch(AFTER, column.lower()):
+            guess.after.append(column)
+            guess.say(column, "-", "left out: by its name known only after the row, so it would leak the answer")
         elif distinct == 2 and words <= {"0", "1", "0.0", "1.0", "true", "false", "yes", "no"}:
-            kind = "binary" if is_label or "label" in column.lower() else "ids"
-            guess.kinds[kind].append(column)
-            guess.say(column, kind, "two values, and named like a label" if kind == "binary" else "two values")
+            if is_label or "label" in column.lower():
+                guess.labels[column] = "binary"
+                guess.say(column, "label", "binary: two values, and named like a label")
+            else:
+                guess.features[column] = "id"
+                guess.say(column, "id", "two values")
         elif numeric.null_count() == 0 and is_label:
-            guess.kinds["number"].append(column)
-            guess.say(column, "number", f"a label by its name, {distinct:,} values")
+            guess.labels[column] = "number"
+            guess.say(column, "label", f"number: by its name, {distinct:,} values")
         elif numeric.null_count() == 0 and (distinct > 50 or bool((numeric % 1 != 0).any())):
-            guess.kinds["numbers"].append(column)
-            guess.say(column, "numbers", f"{distinct:,} values, all numbers")
+            guess.features[column] = "number"
+            guess.say(column, "number", f"{distinct:,} values, all numbers")
         elif distinct <= max(50, rows // 2):
-            guess.kinds["ids"].append(column)
-            guess.say(column, "ids", f"{distinct:,} values in {rows:,} rows")
+            guess.features[column] = "id"
+            guess.say(column, "id", f"{distinct:,} values in {rows:,} rows")
         else:
             guess.say(column, "-", f"left out: nearly every row has a value of its own ({distinct:,})")
     if not guess.why:
@@ -114,45 +131,40 @@ def look(frame: pl.DataFrame) -> Guess:
 
 def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
     """The dataset, a task for each label, and an experiment; UserError if nothing can be learned or files are there."""
-    labels = [*guess.kinds["binary"], *guess.kinds["number"]]
-    histories = {"user", "item", "time"} <= set(guess.keys)
-    if not labels and not histories:
+    labels = sorted(guess.labels, key=lambda label: guess.labels[label] != "binary")  # binary ones first
+    ranked = {"user", "item"} <= set(guess.keys)
+    if not labels and not ranked:
         raise UserError(
-            "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user, item and time"
+            "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user and item"
         )
     keys = [f"{role}: {_quoted(column)}" for role, column in guess.keys.items()]
     keys += [f"time_unit: {guess.unit}"] if guess.unit not in ("", "date") else []
-    lists = [f"{kind}: [{', '.join(map(_quoted, columns))}]" for kind, columns in guess.kinds.items() if columns]
+    lists = []
+    for kinds, columns in (("features", guess.features), ("labels", guess.labels)):
+        lists += [f"{kinds}:", *(f"  {_quoted(column)}: {kind}" for column, kind in columns.items())] if columns else []
+    lists += [f"known_after: [{', '.join(map(_quoted, guess.after))}]"] if guess.after else []
     texts = {
         f"dataset/{name}.yaml": "\n".join(
             ["_target_: graftrec.data.datasets.files.Files", f"path: {_quoted(path)}", f"name: {name}", *keys, *lists]
         )
     }
-    for label in labels:
-        kind = "binary" if label in guess.kinds["binary"] else "regression"
-        task = f"{name}_{_slug(label)}"
-        loss = "bce" if kind == "binary" else "squared"
-        texts[f"task/{task}.yaml"] = "\n".join(
-            [
-                "defaults:", f"  - /head@{task}.head: mlp", f"  - /loss@{task}.loss: {loss}", f"{task}:",
-                f"  _target_: graftrec.tasks.{kind}.{kind.title()}", "  stream: rows", f"  column: {_quoted(label)}",
-            ]
-        )  # fmt: skip
-    tasks = [f"{name}_{_slug(label)}" for label in labels]
+    tasks = []
+    for domain in guess.domains or [""]:
+        for label in labels or [""]:
+            task = "_".join(filter(None, [name, domain, slug(label) if label else "recommend"]))
+            tasks.append(task)
+            texts[f"task/{task}.yaml"] = _task(task, f"{domain}/" if domain else "", label, guess.labels.get(label, ""))
     if labels:
-        roles = [tasks[1:], tasks[:1], []]
-        more = ["protocol:", f"  split: {_split(guess)}", "  batch_size: 1024"]
-        choose = ("cross_domain", "mmoe")
+        roles, more, choose = [tasks[1:], tasks[:1], []], ["protocol:", "  batch_size: 1024"], ("cross_domain", "mmoe")
     else:
-        roles, more, choose = (
-            [[], ["recommend"], ["relevance"]],
-            ["protocol:", "  min_users: 2"],
-            ("long_short_term", "transformer"),
-        )
+        timed = "time" in guess.keys
+        choose = ("long_short_term", "transformer") if timed and not guess.domains else ("cross_domain", "mmoe")
+        roles, more = [tasks[1:], tasks[:1], []], ["candidates:", "  min_users: 2"]
     header = f"# @package _global_\n# graftrec train --config-dir {folder} experiment={name}\ndefaults:\n"
     chosen = [
         f"  - override /dataset: {name}",
         f"  - override /protocol: {choose[0]}",
+        f"  - override /split: {_split(guess)}",
         f"  - override /trunk: {choose[1]}",
     ]
     chosen += [
@@ -167,6 +179,20 @@ def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(text + "\n", encoding="utf-8")
     return [folder / file for file in texts]
+
+
+def _task(task: str, prefix: str, label: str, kind: str) -> str:
+    """One task: a label of single rows, or without one what is chosen next."""
+    ranks = not label
+    named = {"binary": "binary.Binary", "number": "regression.Regression"}.get(kind, "recommendation.Recommendation")
+    loss = "bce" if kind == "binary" else "squared"
+    return "\n".join(
+        [
+            "defaults:", f"  - /head@{task}.head: mlp", f"  - /loss@{task}.loss: {loss}", f"{task}:",
+            f"  _target_: graftrec.tasks.{named}", f"  stream: {prefix}{'baskets' if ranks else 'rows'}",
+            f"  column: {'bought' if ranks else _quoted(label)}",
+        ]
+    )  # fmt: skip
 
 
 def _split(guess: Guess) -> str:
@@ -212,10 +238,6 @@ def _pattern(files: list[str]) -> str:
             f"{sorted(more)[0]} lies beside these files and was not named; give the files a folder of their own"
         )
     return pattern
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"\W+", "_", text).strip("_").lower()
 
 
 def _quoted(text: str) -> str:

@@ -325,7 +325,7 @@ def test_names_on_the_dashboard(tmp_path: Path) -> None:
         wanted |= {f"{stage}/relevance/{metric}" for metric in ("rmse", "mae", "spearman")}
         wanted |= {f"{stage}/interest/{metric}" for metric in ("accuracy", "recall_macro", "f1_macro")}
         wanted |= {f"{stage}/recommend/{m}@2{c}" for m in ("ndcg", "hr", "recall", "mrr") for c in ("", "/first_time")}
-        wanted |= {f"{stage}/recommend/auc"}
+        wanted |= {f"{stage}/recommend/gauc"}
     assert wanted <= names
     assert not [name for name in names if "dataloader_idx" in name]
     steps = [row for row in rows if row["train/loss/total"]]

@@ -120,7 +120,7 @@ def test_balancers_by_hand() -> None:
 
 
 def encoder() -> tuple[Encoder, Stream]:
-    tables = {"item": Table("item", 4, {"kind": torch.tensor([0, 1, 1, 2])}), "kind": Table("kind", 3)}
+    tables = {"item": Table("item", 4, content={"kind": torch.tensor([0, 1, 1, 2])}), "kind": Table("kind", 3)}
     features = (Feature("seen", "ids", "item"), Feature("price", "number"), Feature("history", "history", "item"))
     stream = Stream("baskets", features, (), candidate="item")
     return Encoder(Schema(tables, {"baskets": stream}), WIDTH, dropout=0.0), stream

@@ -203,23 +203,24 @@ def ranked(parts: list[Tensor]) -> tuple[Recommendation, dict[str, Value]]:
 
 def test_a_ranking_is_the_mean_over_users_by_hand() -> None:
     recommend, metrics = ranked([torch.arange(4)])
-    assert set(metrics) == {"auc", *BY_USER}
+    assert set(metrics) == {"gauc", "gauc/first_time", *BY_USER}
     assert recommend.main == "ndcg@2"
     for name, users in BY_USER.items():
         kept = [value for value in users.values() if not math.isnan(value)]
         assert metrics[name].value == pytest.approx(sum(kept) / len(kept), abs=1e-12), name
 
 
-def test_auc_is_over_all_pairs_of_user_and_item() -> None:
-    _, metrics = ranked([torch.arange(4)])
-    score, hit = LOGITS.flatten().tolist(), BATCH["relevant"].flatten().tolist()
-    pairs = [
-        (a > b) + 0.5 * (a == b)
-        for a, is_hit in zip(score, hit, strict=True)
-        for b, other in zip(score, hit, strict=True)
-        if is_hit and not other
-    ]
-    assert metrics["auc"].value == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+def test_gauc_is_over_the_pairs_of_each_user() -> None:
+    recommend, metrics = ranked([torch.arange(4)])
+    users = []
+    for score, hit in zip(LOGITS.tolist(), BATCH["relevant"].tolist(), strict=True):
+        right = [a for a, is_hit in zip(score, hit, strict=True) if is_hit]
+        wrong = [b for b, is_hit in zip(score, hit, strict=True) if not is_hit]
+        pairs = [(a > b) + 0.5 * (a == b) for a in right for b in wrong]
+        users += [sum(pairs) / len(pairs)] if pairs else []
+    assert 1 < len(users) <= 4
+    assert metrics["gauc"].value == pytest.approx(sum(users) / len(users), abs=1e-12)
+    assert int((~recommend.units()["gauc"].isnan()).sum()) == len(users)
 
 
 def test_units_line_up_with_users() -> None:
@@ -317,11 +318,10 @@ def test_labels_of_candidates_are_rows() -> None:
     [
         (Binary, YES, "graftrec.tasks.binary.binary", torch.tensor([5.0, -5.0]), torch.tensor([1.0, 0.0])),
         (Classification, KIND, "graftrec.tasks.classification.classes", torch.eye(3) * 9, torch.tensor([0, 1, 2])),
-        (Recommendation, YES, "graftrec.tasks.recommendation.binary", LOGITS, None),
     ],
 )
 def test_metrics_get_probabilities_never_logits(
-    cls: type[Task], label: Label, name: str, logits: Tensor, answers: Tensor | None, monkeypatch: pytest.MonkeyPatch
+    cls: type[Task], label: Label, name: str, logits: Tensor, answers: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
 
@@ -331,8 +331,7 @@ def test_metrics_get_probabilities_never_logits(
 
     monkeypatch.setattr(name, watch)
     given = task(cls, label)
-    batch: Batch = BATCH if answers is None else {"y": answers}
-    given.update(logits, batch)
+    given.update(logits, {"y": answers})
     given.compute()
     assert len(seen) == 1
     expected = logits.softmax(-1) if label.kind == "category" else logits.sigmoid()

@@ -46,8 +46,8 @@ def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
 
     def past(stage: Stage) -> Past:
         kept = lines.known(stage)
-        rows = (values[kept].numpy() for values in (lines.user, stream.places, lines.time))
-        return Past(*rows, users, items)
+        user, place, time = (values[kept].numpy() for values in (lines.user, stream.places, lines.time))
+        return Past(user, place, time, users, items)
 
     def values(scores: Scores, stage: Stage) -> dict[str, Tensor]:
         judged = stream.users(stage)

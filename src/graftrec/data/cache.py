@@ -121,10 +121,12 @@ def load(folder: Path) -> Interactions | None:
         return Attributes(pl.read_parquet(folder / f"{kind}.parquet"), named)
 
     plain = Interactions(meta["name"], meta["size"], clock=meta["clock"], labels=meta["labels"])
+    more: dict[str, Any] = {name: whole[name] for name in ARRAYS if name in whole}
+    more |= {name: tuple(meta[name]) for name in ("behaviours", "ids", "numbers", "notes", "stamps")}
     return replace(
         plain,
-        **{name: whole[name] for name in ARRAYS if name in whole},
-        **{name: tuple(meta[name]) for name in ("behaviours", "ids", "numbers", "notes", "stamps")},
+        **more,
+        folder=folder,
         unique=meta["unique"],
         refused=meta["refused"],
         keys={role: Ids(whole[f"key_{role}"], keys(role)) for role in meta["keys"]},

@@ -22,7 +22,10 @@ STAGES = ("train", "val", "test")
 def card(
     protocol: str, split: Split, domains: Sequence[Domain], parts: Sequence[Parts], made: Prepared
 ) -> dict[str, Any]:
-    """Counts, dates, splits with a hash each, refused rows, stamps and warnings; plain values, for JSON."""
+    """Counts, dates, splits with a hash each, refused rows, stamps and warnings; plain values, for JSON.
+
+    It looks at every row several times, so it is made when it is asked for and not before.
+    """
     tables = list({id(domain.data): domain.data for domain in domains}.values())
     found: dict[str, Any] = {
         "dataset": " + ".join(dict.fromkeys(data.name for data in tables)),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from graftrec.data.table import Interactions
 
 
 def deduplicated(data: Interactions) -> Interactions:
     """One row for each user, item and time, the one with the largest labels; the others are marked and counted."""
-    columns = [data.keys[kind].codes for kind in ("user", "item") if data.has(kind)]
+    columns: list[npt.NDArray[Any]] = [data.keys[kind].codes for kind in ("user", "item") if data.has(kind)]
     if data.time is not None:
         columns.append(np.unique(data.time, return_inverse=True)[1])
     if not columns:
@@ -40,6 +42,6 @@ def cored(data: Interactions, k: int) -> Interactions:
     return _without(stamped, first & ~kept, f"outside the {k}-core")
 
 
-def _without(data: Interactions, bad: np.ndarray, reason: str) -> Interactions:
+def _without(data: Interactions, bad: npt.NDArray[np.bool_], reason: str) -> Interactions:
     kept = ~bad if data.kept is None else data.kept & ~bad
     return replace(data, kept=kept, refused={**data.refused, reason: int(bad.sum())})

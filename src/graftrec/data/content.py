@@ -130,7 +130,8 @@ def _lists(values: pl.Series, column: Column) -> pl.Series:
     if isinstance(values.dtype, pl.List):
         return values
     parts = values.cast(pl.String).str.split(column.separator)
-    return parts.list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
+    found: pl.Series = parts.list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
+    return found
 
 
 def _floats(use: Use) -> Floats:
@@ -138,7 +139,7 @@ def _floats(use: Use) -> Floats:
     if use.column.kind == "number":
         found: Floats = use.values.cast(pl.Float32, strict=False).fill_null(np.nan).to_numpy()[:, None].copy()
         if use.column.clip:
-            found = np.clip(found, *use.column.clip)
+            found = np.clip(found, use.column.clip[0], use.column.clip[1])
         return np.sign(found) * np.log1p(np.abs(found)) if use.column.log else found
     width = int(use.values.drop_nulls().list.len().max() or 1)  # type: ignore[arg-type]
     found = np.full((len(use.values), width), np.nan, dtype=np.float32)
@@ -155,4 +156,3 @@ def _scale(values: Floats) -> tuple[Floats, Floats]:
     with np.errstate(all="ignore"):
         mean, spread = np.nanmean(values, 0), np.nanstd(values, 0)
     return np.nan_to_num(mean), np.where(np.nan_to_num(spread) > 1e-6, spread, 1.0).astype(np.float32)
-

@@ -6,8 +6,10 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from graftrec.data.seeds import derived, hashes, mixed, share
@@ -57,6 +59,10 @@ class Domain:
     def size(self) -> int:
         """Number of rows."""
         return self.data.size if self.rows is None else len(self.rows)
+
+    def take(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A column of the table for its own rows; not a copy where these are all."""
+        return values if self.rows is None else values[self.rows]
 
     def index(self) -> Ints:
         """Its rows in the table."""
@@ -113,7 +119,11 @@ def _same(one: Interactions, other: Interactions) -> bool:
     pairs += [(one.keys[role].codes, other.keys[role].codes) for role in one.keys]
     if not all((a is None) == (b is None) for a, b in pairs):
         return False
-    if not all(a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs if a is not None and b is not None):
+    if not all(
+        a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for a, b in pairs
+        if a is not None and b is not None
+    ):
         return False
     return all(one.keys[role].keys.equals(other.keys[role].keys) for role in one.keys)
 

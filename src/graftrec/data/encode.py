@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Growing:
         self._parts: list[npt.NDArray[Any]] = []
         self._shape: tuple[int, ...] = ()
         self._rows = 0
-        self._dtype: npt.DTypeLike = None
+        self._dtype: np.dtype[Any] = np.dtype(np.float32)
         self._file = None if self._path is None else open(self._path, "wb")  # noqa: SIM115 (closed in done)
 
     def add(self, block: npt.NDArray[Any]) -> None:
@@ -68,7 +69,7 @@ class Growing:
         if self._file is None or self._path is None:
             return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
         self._file.close()
-        return mapped(self._path, np.dtype(self._dtype), (self._rows, *self._shape))
+        return mapped(self._path, self._dtype, (self._rows, *self._shape))
 
 
 def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -76,6 +77,30 @@ def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDAr
     if 0 in shape:
         return np.zeros(shape, dtype)
     return np.memmap(path, dtype=dtype, mode="c", shape=shape)
+
+
+def blocks(values: npt.NDArray[Any], rows: int) -> Iterator[npt.NDArray[Any]]:
+    """An array in blocks of rows; a memory map is read from its file, since its pages would count as memory."""
+    for start in range(0, len(values), rows):
+        if isinstance(values, np.memmap):
+            count = min(rows, len(values) - start)
+            wide = int(np.prod(values.shape[1:], dtype=np.int64))
+            offset = start * wide * values.dtype.itemsize
+            yield np.fromfile(str(values.filename), values.dtype, count * wide, offset=offset).reshape(
+                count, *values.shape[1:]
+            )
+        else:
+            yield values[start : start + rows]
+
+
+def picked(values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """A few thousand rows of an array; of a memory map without the pages around them, which would count as memory."""
+    if not isinstance(values, np.memmap):
+        return values[rows]
+    size = int(np.prod(values.shape[1:], dtype=np.int64)) * values.dtype.itemsize
+    with open(str(values.filename), "rb", buffering=0) as file:
+        raw = b"".join(os.pread(file.fileno(), size, int(row) * size) for row in rows)
+    return np.frombuffer(bytearray(raw), values.dtype).reshape(len(rows), *values.shape[1:])
 
 
 class Encoder:
@@ -141,7 +166,9 @@ class Builder:
         self.size += len(frame)
 
     def _grow(self, name: str, block: npt.NDArray[Any]) -> None:
-        self._grown.setdefault(name, Growing(name, self._folder)).add(block)
+        if name not in self._grown:  # and only then: opening a file empties it
+            self._grown[name] = Growing(name, self._folder)
+        self._grown[name].add(block)
 
     def done(self, name: str, **more: Any) -> Interactions:
         """Everything that was added; ``more`` are further fields of `Interactions`."""
@@ -188,6 +215,8 @@ def interactions(
     labels: Mapping[str, str] | None = None,
     users: pl.DataFrame | None = None,
     items: pl.DataFrame | None = None,
+    user_columns: Mapping[str, Column] | None = None,
+    item_columns: Mapping[str, Column] | None = None,
     **more: Any,
 ) -> Interactions:
     """`Interactions` of one frame in memory.
@@ -197,24 +226,24 @@ def interactions(
         rows: columns ``user``, ``item``, ``basket``, ``domain``, ``time`` (days), ``split`` (0, 1, 2, -1), ``event``
             and ``weight`` as far as there are any, and every feature and label.
         columns, labels: what the others mean.
-        users, items: attributes, all of them ids, keyed by a column ``user`` or ``item``.
+        users, items: attributes, keyed by a column ``user`` or ``item``.
+        user_columns, item_columns: what they mean; without them all of a frame's columns are ids.
         more: further fields of `Interactions`.
     """
     there = set(rows.columns)
     shape = Shape(
         tuple(role for role in ROLES if role in there),
-        *(name in there for name in ("time", "split", "event", "weight")),
-        dict(columns or {}),
-        dict(labels or {}),
+        *("time" in there, "split" in there, "event" in there, "weight" in there),
+        columns=dict(columns or {}),
+        labels=dict(labels or {}),
     )
     builder = Builder(shape)
     builder.add(rows)
-    return builder.done(name, users=attributes(users, "user"), items=attributes(items, "item"), **more)
+    known = {"users": attributes(users, "user", user_columns), "items": attributes(items, "item", item_columns)}
+    return builder.done(name, **known, **more)
 
 
-def attributes(
-    frame: pl.DataFrame | None, key: str, columns: Mapping[str, Column] | None = None
-) -> Attributes | None:
+def attributes(frame: pl.DataFrame | None, key: str, columns: Mapping[str, Column] | None = None) -> Attributes | None:
     """Attributes from a frame keyed by ``key``, of which the first row of each is kept; all are ids if not said."""
     if frame is None:
         return None

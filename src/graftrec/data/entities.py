@@ -1,4 +1,4 @@
-"""Users and items of all domains that share a table: one number each, a vector of their own only if training saw them."""
+"""Users and items of all domains that share a table: one number each, and a vector if training saw them."""
 
 from __future__ import annotations
 

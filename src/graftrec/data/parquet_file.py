@@ -86,7 +86,8 @@ def _rows(file: Any, columns: int) -> int:
     """How many rows are about `BYTES`; of all columns, as pyarrow 26 aborts where the size of one is damaged."""
     about = file.metadata
     size = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-    return max(FEWEST, BYTES // max(8 * columns, size // max(1, int(about.num_rows)), 1))
+    wide = max(8 * columns, int(size) // max(1, int(about.num_rows)), 1)
+    return max(FEWEST, BYTES // wide)
 
 
 def _frame(part: Part, batch: pa.RecordBatch, kept: dict[str, pl.DataType]) -> pl.DataFrame:

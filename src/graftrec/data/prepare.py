@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,10 +58,11 @@ class Prepared:
         self.refused: dict[str, int] = {}
         self._used = [(d, p, kinds) for d, p, kinds in zip(domains, parts, wanted, strict=True) if kinds and d.size]
         self.entities = {kind: self._entities(kind) for kind in KINDS}
-        self._numbers = [
-            {kind: self._of(kind, d).table(d.keys(kind))[d.data.keys[kind].codes[d.index()]] for kind in KINDS if d.data.has(kind)}
+        self._entity_of = [
+            {kind: self._of(kind, d).table(d.keys(kind)) for kind in KINDS if d.data.has(kind)}
             for d, _, _ in self._used
         ]
+        self._known: dict[tuple[int, str], Ints] = {}
         self._kept = self._catalogues()
         self._train()
         self._content()
@@ -69,6 +71,13 @@ class Prepared:
 
     def _of(self, kind: str, domain: Domain) -> Entities:
         return self.entities[kind][domain.tables[kind]]
+
+    def _numbers(self, at: int, kind: str) -> Ints:
+        """Entities (n,) of the ``at``-th domain's rows, made when they are asked for: rows alone never ask."""
+        if (at, kind) not in self._known:
+            domain = self._used[at][0]
+            self._known[at, kind] = self._entity_of[at][kind][domain.take(domain.data.keys[kind].codes)]
+        return self._known[at, kind]
 
     def _entities(self, kind: str) -> dict[str, Entities]:
         """Entities of one kind by table."""
@@ -81,9 +90,9 @@ class Prepared:
     def _catalogues(self) -> list[Mask]:
         """For each domain which rows a ranking is about: events with an item that enough users chose in training."""
         pairs: dict[str, list[Ints]] = {}
-        for (domain, parts, kinds), numbers in zip(self._used, self._numbers, strict=True):
+        for at, (domain, parts, kinds) in enumerate(self._used):
             if set(kinds) & set(RANKED):
-                user, item = numbers["user"], numbers["item"]
+                user, item = self._numbers(at, "user"), self._numbers(at, "item")
                 train = (parts.part == 0) & _events(domain)
                 pairs.setdefault(domain.tables["item"], []).append(
                     user[train] * len(self._of("item", domain)) + item[train]
@@ -96,7 +105,7 @@ class Prepared:
             for table, parts in pairs.items()
         }
         kept, outside = [], 0
-        for (domain, parts, kinds), numbers in zip(self._used, self._numbers, strict=True):
+        for at, (domain, parts, kinds) in enumerate(self._used):
             mask = _events(domain) & (parts.part >= 0)
             if set(kinds) & set(RANKED):
                 enough = users[domain.tables["item"]] >= self.candidates.min_users
@@ -106,8 +115,9 @@ class Prepared:
                         f"{domain.data.name}: no item was chosen by {self.candidates.min_users} users in training; "
                         "set candidates.min_users",
                     )
-                outside += int((mask & ~enough[numbers["item"]]).sum())
-                mask &= enough[numbers["item"]]
+                own = enough[self._numbers(at, "item")]
+                outside += int((mask & ~own).sum())
+                mask &= own
             kept.append(mask)
         if outside:
             least = self.candidates.min_users
@@ -119,14 +129,16 @@ class Prepared:
         """Who and what gets a vector of its own: what the rows that are trained on have."""
         self._trained_in: list[dict[str, Mask]] = []
         seen: dict[tuple[str, str], list[Ints]] = {}
-        for (domain, parts, kinds), numbers, kept in zip(self._used, self._numbers, self._kept, strict=True):
+        for at, ((domain, parts, kinds), kept) in enumerate(zip(self._used, self._kept, strict=True)):
             own: dict[str, Mask] = {}
-            for kind, values in numbers.items():
+            for kind, entity in self._entity_of[at].items():
                 rows = parts.part == 0
                 if kind == "item" and "rows" not in kinds:
                     rows = rows & kept
+                codes = np.zeros(len(entity), dtype=bool)
+                codes[domain.take(domain.data.keys[kind].codes)[rows]] = True
                 mask = np.zeros(len(self._of(kind, domain)), dtype=bool)
-                mask[values[rows]] = True
+                mask[entity[codes]] = True
                 own[kind] = mask
                 seen.setdefault((kind, domain.tables[kind]), []).append(np.flatnonzero(mask))
             self._trained_in.append(own)
@@ -170,10 +182,10 @@ class Prepared:
             for kind in kinds:
                 name = domain.prefix + kind
                 if kind == "baskets":
-                    own = None if hard is None else hard.pairs(self._of("user", domain), self._of("item", domain))["all"]
-                    self.streams[name] = BasketRows(
-                        name, lines, self.history, self.candidates, self.seed, tables, own
+                    own = (
+                        None if hard is None else hard.pairs(self._of("user", domain), self._of("item", domain))["all"]
                     )
+                    self.streams[name] = BasketRows(name, lines, self.history, self.candidates, self.seed, tables, own)
                 elif kind == "pairs":
                     baskets = _together(lines.basket)  # else a user's whole history is one
                     groups = _dense(lines.basket if baskets else lines.user)
@@ -182,15 +194,14 @@ class Prepared:
                     )
 
     def _lines(self, at: int, domain: Domain, parts: Parts, listed: Listed | None) -> Lines:
-        numbers, kept, data = self._numbers[at], self._kept[at], domain.data
-        rows = np.flatnonzero(kept)
+        data, rows = domain.data, np.flatnonzero(self._kept[at])
         index = domain.index()[rows]
-        columns = {
-            "user": numbers["user"][rows],
+        columns: dict[str, npt.NDArray[Any]] = {
+            "user": self._numbers(at, "user")[rows],
             "time": parts.time[rows],
             "basket": data.keys["basket"].codes[index] if data.has("basket") else np.zeros(len(rows), np.int32),
             "part": parts.part[rows].astype(np.int64),
-            "item": numbers["item"][rows],
+            "item": self._numbers(at, "item")[rows],
         }
         if data.event is not None and len(data.behaviours) > 1:
             columns["behaviour"] = data.event[index].astype(np.int64)
@@ -233,14 +244,18 @@ class Prepared:
             for _, domain, parts, _ in wanted:
                 if domain.data is data:
                     part[domain.index()] = parts.part
-            fits[key] = Fitted(data, part)
+            fits[key] = Fitted.of(data, part)
         places = self._places([(domain, fits[id(domain.data)]) for _, domain, _, _ in wanted])
         for (at, domain, parts, _), own in zip(wanted, places, strict=True):
-            data, index = domain.data, domain.index()
-            splits = {stage: index[parts.part == number] for number, stage in enumerate(("train", "val", "test"))}
+            data = domain.data
+            splits = {
+                stage: np.flatnonzero(parts.part == number) for number, stage in enumerate(("train", "val", "test"))
+            }
+            if domain.rows is not None:
+                splits = {stage: domain.rows[rows] for stage, rows in splits.items()}
             people = {
                 kind: Person(
-                    Place(domain.tables[kind], self._of(kind, domain).table(domain.keys(kind))),
+                    Place(domain.tables[kind], self._entity_of[at][kind]),
                     torch.from_numpy(data.keys[kind].codes),
                     torch.from_numpy(~self._trained_in[at][kind]),
                 )
@@ -249,13 +264,9 @@ class Prepared:
             }
             past, time = self._past(at, domain, parts)
             name = f"{domain.prefix}rows"
-            self.streams[name] = TableRows(
-                name, data, splits, fits[id(data)], own, people, past, time, self.seed
-            )
+            self.streams[name] = TableRows(name, data, splits, fits[id(data)], own, people, past, time, self.seed)
 
-    def _past(
-        self, at: int, domain: Domain, parts: Parts
-    ) -> tuple[tuple[Histories, History] | None, Tensor | None]:
+    def _past(self, at: int, domain: Domain, parts: Parts) -> tuple[tuple[Histories, History] | None, Tensor | None]:
         """Histories of a domain's users for its rows, and the time of all rows of its table."""
         data, windows = domain.data, self.history
         asked = (windows.long or windows.short) and data.has("user", "item", "time")
@@ -266,12 +277,14 @@ class Prepared:
         shown = (parts.part >= 0) & _events(domain)
         if not parts.forward:
             shown &= (parts.part == 0) | (parts.part == SUPPORT)
-        numbers = self._numbers[at]
         behaviour = None
         if data.event is not None and len(data.behaviours) > 1:
             behaviour = torch.from_numpy(data.event[domain.index()][shown].astype(np.int64))
-        events = [torch.from_numpy(values[shown]) for values in (numbers["user"], numbers["item"], parts.time)]
-        return (Histories(*events, behaviour, windows.gap), windows), torch.from_numpy(time)
+        user, item, when = (
+            torch.from_numpy(values[shown])
+            for values in (self._numbers(at, "user"), self._numbers(at, "item"), parts.time)
+        )
+        return (Histories(user, item, when, behaviour, windows.gap), windows), torch.from_numpy(time)
 
     def _places(self, used: Sequence[tuple[Domain, Fitted]]) -> list[dict[str, Place]]:
         """Where the ids of each domain's columns go; a table's vocabulary is what any training row of it has."""
@@ -337,7 +350,8 @@ def _together(basket: Tensor) -> bool:
 
 def _dense(groups: Tensor) -> Tensor:
     """Numbers from 0 in the order of the values."""
-    return torch.unique(groups, return_inverse=True)[1]
+    found: Tensor = torch.unique(groups, return_inverse=True)[1]
+    return found
 
 
 def _by_stage(pairs: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:

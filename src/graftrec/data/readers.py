@@ -22,8 +22,8 @@ from graftrec.data.typed import LONGEST, are_whole, binary, listed, number, too_
 from graftrec.errors import DataError, UserError
 
 __all__ = [
-    "LONGEST", "Clock", "Part", "Raw", "batches", "binary", "check_units", "listed", "number", "read", "seconds",
-    "too_long", "vector", "weight", "whole", "words",
+    "LONGEST", "Clock", "Part", "Raw", "batches", "binary", "check_units", "columns", "find", "listed", "number",
+    "read", "seconds", "too_long", "vector", "weight", "whole", "words",
 ]  # fmt: skip
 
 CSV = (".csv", ".tsv", ".txt")
@@ -74,6 +74,12 @@ def read(path: str, columns: Sequence[str], lists: Sequence[str] = ()) -> Raw:
     return Raw(frame, tuple(part for raw in found for part in raw.parts), found[0].text)
 
 
+def columns(path: str) -> list[str]:
+    """Names of the columns of the first file of a path."""
+    name = find(path)[0]
+    return list(csv_file.header(name).columns if _is_csv(name) else parquet_file.schema(name).names)
+
+
 def whole(path: str, columns: Sequence[str], lists: Sequence[str] = ()) -> set[str]:
     """Which of ``columns`` are floats that are all whole numbers: `words` makes integers of these in every batch."""
     plan = _plan(path, columns, lists)
@@ -116,7 +122,7 @@ def _together(held: list[tuple[pl.DataFrame, Part]], text: bool) -> Raw:
 
 def _plan(path: str, columns: Sequence[str], lists: Sequence[str]) -> Plan:
     """Find the files, and check that they have the columns, all of the same types."""
-    names = _find(path)
+    names = find(path)
     text = all(_is_csv(name) for name in names)
     if not text and any(_is_csv(name) for name in names):
         raise DataError("DATA-012", f"{path}: CSV and Parquet files together; name one kind")
@@ -177,7 +183,12 @@ def _differ(names: Sequence[str], types: Sequence[dict[str, pl.DataType]]) -> li
     return problems
 
 
-def _find(path: str) -> list[str]:
+def find(path: str) -> list[str]:
+    """Names of the files of a path, sorted.
+
+    Raises:
+        DataError: there is none, or one that is neither CSV nor Parquet.
+    """
     if Path(path).is_dir():
         found = sorted(str(name) for name in Path(path).rglob("*.parquet"))
     else:

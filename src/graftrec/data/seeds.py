@@ -26,6 +26,10 @@ def generator(seed: int, *names: object) -> torch.Generator:
 
 def hashes(keys: pl.Series) -> Hashes:
     """A number for each key (n,), the same on every machine and in every version, whatever stands beside it."""
+    if keys.dtype.is_integer():
+        return (
+            mixed(keys.cast(pl.Int64).to_numpy().view(np.uint64)) if keys.dtype != pl.UInt64 else mixed(keys.to_numpy())
+        )
     text = keys.cast(pl.String)
     return mixed(np.fromiter((zlib.crc32(key.encode()) for key in text), np.uint64, len(text)))
 
@@ -41,4 +45,5 @@ def mixed(values: Hashes) -> Hashes:
 
 def share(values: Hashes) -> npt.NDArray[np.float64]:
     """Hashes (n,) as numbers in [0, 1)."""
-    return (values >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    found: npt.NDArray[np.float64] = (values >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return found

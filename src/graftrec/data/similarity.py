@@ -28,7 +28,8 @@ def co_purchase(basket: Ints, item: Ints, min_support: int = 1, reach: int = 100
             the work for a basket of thousands of lines (a user's whole history).
     """
     if not len(basket):
-        return Pairs(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros(0, np.float32))
+        none = np.zeros(0, np.int64)
+        return Pairs(none, none, none, np.zeros(0, np.float32))
     span = int(item.max()) + 1
     _, first = np.unique(basket * span + item, return_index=True)
     first.sort()  # distinct lines, in the order in which they came

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -163,6 +164,7 @@ class Interactions:
         refused: reason -> rows that were dropped. notes: what a reader of the data card should know.
         stamps: what is not leak-free and why, such as a filter that looked at all rows.
         kept: (n,) bool, rows that a filter of the dataset left; none: all.
+        folder: of the cache that the arrays are maps of.
     """
 
     name: str
@@ -192,6 +194,7 @@ class Interactions:
     notes: tuple[str, ...] = ()
     stamps: tuple[str, ...] = ()
     kept: npt.NDArray[np.bool_] | None = None
+    folder: Path | None = None
 
     def has(self, *names: str) -> bool:
         """Whether the rows say who, what, when, ...: any of user, item, basket, domain, time."""

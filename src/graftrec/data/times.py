@@ -77,9 +77,10 @@ def _number(raw: Raw, column: str, found: pl.Series, unit: float, clock: Clock) 
         small, large = min(clock.low, low), max(clock.high, high)
         if _are_apart(small, large):
             middle = (small * large) ** 0.5
-            fewer = (size > middle) if 2 * int((size > middle).sum()) <= size.count() else (size < middle)
-            at = fewer.fill_null(False).arg_true()
-            check_units(small, large, column, f"{raw.place(at[0])}  " if len(at) else f"{raw.name}  ")
+            fewer = min(
+                (side for side in (size > middle, size < middle) if side.any()), key=lambda side: int(side.sum())
+            )
+            check_units(small, large, column, f"{raw.place(fewer.arg_true()[0])}  ")
         clock.low, clock.high = small, large
     scaled: pl.Series = found.fill_nan(None) * unit
     return scaled

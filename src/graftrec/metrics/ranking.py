@@ -57,9 +57,7 @@ def ranking_metrics(
     return {name: torch.where(total > 0, value.clamp(0, 1), torch.nan) for name, value in values.items()}
 
 
-def per_user(
-    scores: Tensor, answers: Mapping[str, Tensor], k: int = 10
-) -> dict[str, Tensor]:
+def per_user(scores: Tensor, answers: Mapping[str, Tensor], k: int = 10) -> dict[str, Tensor]:
     """`ranking_metrics` of users (B,) over all candidates and per cohort, as ``metric/cohort``.
 
     Args:

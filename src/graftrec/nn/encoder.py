@@ -148,7 +148,9 @@ class Encoder(nn.Module):
                 fields.append(_mean_of_known(ids, vectors, at))
             else:
                 mask = ids > 0
-                events = F.embedding(at, vectors) + self.age[_key(feature.table)](batch[f"{feature.name}_age"][..., None])
+                events = F.embedding(at, vectors) + self.age[_key(feature.table)](
+                    batch[f"{feature.name}_age"][..., None]
+                )
                 if feature.behaviours:
                     events = events + self.behaviours[_key(feature.table)](batch[f"{feature.name}_behaviour"])
                 history = self.dropout(events)

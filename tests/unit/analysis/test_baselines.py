@@ -13,6 +13,7 @@ def _past(rows, n_users, n_items):
     return Past(np.array(user), np.array(item), np.array(time, dtype=float), n_users, n_items)
 
 
+AT = np.full(60, 100.0)
 TINY = _past([(0, 0, 0), (0, 0, 10), (0, 1, 20), (1, 1, 20), (2, 2, 30)], 3, 3)
 
 
@@ -22,34 +23,39 @@ def _random(users, items, rows, seed=0):
     return Past(generator.integers(users, size=rows), item, generator.random(rows) * 100, users, items)
 
 
-def test_popularity_counts_purchases_before_the_cut():
-    np.testing.assert_array_equal(Popularity().scores(TINY, 30.0), [[2, 2, 0]] * 3)
-    np.testing.assert_array_equal(Popularity().scores(TINY, 31.0), [[2, 2, 1]] * 3)
+def test_popularity_counts_rows():
+    np.testing.assert_array_equal(Popularity().scores(TINY, np.zeros(3)), [[2, 2, 1]] * 3)
 
 
 def test_own_frequency_by_hand():
-    np.testing.assert_array_equal(OwnFrequency().scores(TINY, 40.0, None), [[2, 1, 0], [0, 1, 0], [0, 0, 1]])
-    halves = OwnFrequency().scores(TINY, 40.0, 10.0)
+    at = np.full(3, 40.0)
+    np.testing.assert_array_equal(OwnFrequency().scores(TINY, at, None), [[2, 1, 0], [0, 1, 0], [0, 0, 1]])
+    halves = OwnFrequency().scores(TINY, at, 10.0)
     np.testing.assert_allclose(halves, [[1 / 16 + 1 / 8, 1 / 4, 0], [0, 1 / 4, 0], [0, 0, 1 / 2]])
+
+
+def test_own_frequency_asks_each_user_as_of_a_day_of_their_own():
+    found = OwnFrequency().scores(TINY, np.array([20.0, 30.0, 30.0]), 10.0)
+    np.testing.assert_allclose(found, [[1 / 4 + 1 / 2, 1, 0], [0, 1 / 2, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize(("shrink", "cosine"), [(0.0, 1 / np.sqrt(2)), (2.0, 1 / (np.sqrt(2) + 2))])
 def test_item_knn_by_hand(shrink, cosine):
-    found = ItemKnn().scores(TINY, 40.0, shrink)
+    found = ItemKnn().scores(TINY, AT, shrink)
     np.testing.assert_allclose(found, [[cosine, cosine, 0], [cosine, 0, 0], [0, 0, 0]], rtol=1e-6)
 
 
 def test_item_knn_in_blocks_is_the_same(monkeypatch):
     past = _random(20, 30, 200)
-    whole = ItemKnn().scores(past, 100.0, 2.0)
+    whole = ItemKnn().scores(past, AT, 2.0)
     monkeypatch.setattr(baselines, "_COLUMNS", 7)
-    np.testing.assert_allclose(ItemKnn().scores(past, 100.0, 2.0), whole, rtol=1e-5)
+    np.testing.assert_allclose(ItemKnn().scores(past, AT, 2.0), whole, rtol=1e-5)
 
 
 def test_ease_by_hand():
     # two users, X = [[1, 1], [1, 0]]: G = [[2 + l, 1], [1, 1 + l]] and B_ij = G_ij / G_ii off the diagonal
     past = _past([(0, 0, 0), (0, 1, 0), (1, 0, 0)], 2, 2)
-    found = Ease().scores(past, 1.0, 3.0)
+    found = Ease().scores(past, AT, 3.0)
     np.testing.assert_allclose(found, [[1 / 4, 1 / 5], [0, 1 / 5]], atol=1e-6)
 
 
@@ -67,7 +73,7 @@ def test_ease_is_steck_both_ways(shape, penalty):
 def test_ease_of_a_large_catalogue_models_the_popular_items(monkeypatch):
     past = _random(30, 50, 400)
     monkeypatch.setattr(baselines, "EASE_ITEMS", 20)
-    found = Ease().scores(past, 101.0, 50.0)
+    found = Ease().scores(past, AT, 50.0)
     popular = np.argsort(-np.bincount(past.item, minlength=50), kind="stable")[:20]
     modelled = np.zeros(50, dtype=bool)
     modelled[popular] = True
@@ -78,33 +84,32 @@ def test_ease_of_a_large_catalogue_models_the_popular_items(monkeypatch):
 
 
 @pytest.mark.parametrize("baseline", [Popularity(), OwnFrequency(), ItemKnn(), Ease()])
-def test_nothing_after_the_cut_is_seen(baseline):
-    past = _random(20, 30, 300)
-    early = past.before(50.0)
-    assert 0 < early.user.size < 300
+def test_scores_are_finite_also_without_a_past(baseline):
+    past, at = _random(20, 30, 300), np.full(20, 100.0)
+    nothing = Past(past.user[:0], past.item[:0], past.time[:0], 20, 30)
     for value in baseline.grid:
-        found = baseline.scores(past, 50.0, value)
-        assert found.shape == (20, 30)
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, baseline.scores(early, 50.0, value))
-        assert np.isfinite(baseline.scores(past, -1.0, value)).all()  # an empty past
+        for rows in (past, nothing):
+            found = baseline.scores(rows, at, value)
+            assert found.shape == (20, 30)
+            assert found.dtype == np.float32
+            assert np.isfinite(found).all()
 
 
 def test_choose_takes_the_best_of_the_grid():
-    past = _random(20, 30, 300)
+    past, at = _random(20, 30, 300), np.full(20, 100.0)
     for value in OwnFrequency.grid:
-        best = OwnFrequency().scores(past, 100.0, value)
-        assert choose(OwnFrequency(), past, 100.0, lambda s, best=best: -float(np.abs(s - best).sum())) == value
-    assert choose(ItemKnn(), past, 100.0, lambda s: 1.0) == 0.0
-    assert choose(Popularity(), past, 100.0, lambda s: float("nan")) is None
+        best = OwnFrequency().scores(past, at, value)
+        assert choose(OwnFrequency(), past, at, lambda s, best=best: -float(np.abs(s - best).sum())) == value
+    assert choose(ItemKnn(), past, at, lambda s: 1.0) == 0.0
+    assert choose(Popularity(), past, at, lambda s: float("nan")) is None
     with pytest.raises(ValueError, match="NaN for every value of ease"):
-        choose(Ease(), past, 100.0, lambda s: float("nan"))
+        choose(Ease(), past, at, lambda s: float("nan"))
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"item is outside \[0, 2\)"):
         _past([(0, 2, 0)], 1, 2)
     with pytest.raises(ValueError, match="half-life"):
-        OwnFrequency().scores(TINY, 1.0, 0.0)
+        OwnFrequency().scores(TINY, AT, 0.0)
     with pytest.raises(ValueError, match="lambda"):
-        Ease().scores(TINY, 1.0, None)
+        Ease().scores(TINY, AT, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +23,7 @@ from graftrec.errors import DataError, UserError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "days": DAY, "order": DAY}
 PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "0": 0, "1": 1, "2": 2}
+ROWS = 200_000  # read at a time
 CACHED = 32_000_000  # bytes of files, from which on a second start is worth a cache
 TAKEN = {"user", "item", "time", "basket", "domain", "split", "event", "weight", "long", "recent", "candidate", "cross"}
 
@@ -162,7 +163,7 @@ class Files(Dataset):
         for path, part in self.paths:
             wanted = self._wanted(domain_of is not None)
             whole = readers.whole(path, self._worded(wanted))
-            for raw in readers.batches(path, wanted, self._lists()):
+            for raw in readers.batches(path, wanted, self._lists(), ROWS):
                 frame, vectors = self._typed(raw, part, domain_of, whole)
                 kept = self._complete(frame, refused)
                 frame = frame.filter(pl.Series(kept))
@@ -278,7 +279,8 @@ class Files(Dataset):
         kept = np.ones(len(frame), dtype=bool)
         keys = [role for role in ("user", "item", "time", "domain", "split", "weight") if role in self.keys]
         needed = [name for name, column in self.features.items() if column.missing == "drop" and name in frame.columns]
-        for reason, names in (("no " + ", ".join(keys), keys), *((f"no {name}", [name]) for name in needed)):
+        groups = {"no " + ", ".join(keys): keys} | {f"no {name}": [name] for name in needed}
+        for reason, names in groups.items():
             if not names:
                 continue
             bad = frame.select(pl.any_horizontal(pl.col(names).is_null()).alias("bad"))["bad"].to_numpy()
@@ -345,7 +347,8 @@ def _feature(raw: Raw, name: str, column: Column, whole: set[str]) -> pl.Series:
         values = values.fill_null(column.fill)
     if column.clip:
         values = values.clip(*column.clip)
-    return values.sign() * values.abs().log1p() if column.log else values
+    found: pl.Series = values.sign() * values.abs().log1p() if column.log else values
+    return found
 
 
 def _date_parts(name: str, column: Column, seconds: pl.Series) -> dict[str, pl.Series]:
@@ -358,7 +361,7 @@ def _date_parts(name: str, column: Column, seconds: pl.Series) -> dict[str, pl.S
 
 def _split(raw: Raw, column: str) -> pl.Series:
     text = raw.frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
-    found = text.replace_strict(PARTS, default=None, return_dtype=pl.Int8)
+    found: pl.Series = text.replace_strict(PARTS, default=None, return_dtype=pl.Int8)
     refuse(raw, column, found.is_null() & text.is_not_null(), "DATA-045", "is none of train, val and test")
     return found
 
@@ -372,4 +375,5 @@ def _events(values: Mapping[str, pl.Series], least: Mapping[str, float]) -> pl.S
     total = bits[0]
     for more in bits[1:]:
         total = total + more
-    return total.cast(pl.UInt8)
+    found: pl.Series = total.cast(pl.UInt8)
+    return found

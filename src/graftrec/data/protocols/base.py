@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from graftrec.data.prepare import RANKED, Prepared
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, Split
 from graftrec.data.streams.base import StreamData
+from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
 from graftrec.schema import Schema, Table
 
@@ -49,7 +51,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self.batch_size, self.mixing = batch_size, mixing
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
-        self.card: dict[str, Any] = {}
+        self._card: Callable[[], dict[str, Any]] | None = None
         self._made: Prepared | None = None
         self._domains: dict[str, Domain] = {}
         self._train: TrainLoader | None = None
@@ -93,17 +95,23 @@ class Protocol(pl.LightningDataModule, ABC):
                     raise DataError(
                         "DATA-051", f"{offered[name].data.name}: the {part} split of stream '{name}' has no row"
                     )
-        self.card = card(type(self).__name__, self.split, domains, parts, self._made)
+        made = self._made
+        self._card = cache(lambda: card(type(self).__name__, self.split, domains, parts, made))
 
-    def users_of(self, stream: str) -> Any:
+    @property
+    def card(self) -> dict[str, Any]:
+        """What became of the data, for people and for JSON; see `graftrec.data.card`."""
+        return {} if self._card is None else self._card()
+
+    def users_of(self, stream: str) -> Vocabulary:
         """Raw ids <-> numbers of the users of a stream."""
         return self._entities("user", stream)
 
-    def items_of(self, stream: str) -> Any:
+    def items_of(self, stream: str) -> Vocabulary:
         """Raw ids <-> numbers of its items."""
         return self._entities("item", stream)
 
-    def _entities(self, kind: str, stream: str) -> Any:
+    def _entities(self, kind: str, stream: str) -> Vocabulary:
         if self._made is None:
             raise RuntimeError("prepare() reads the data, and it was not called")
         return self._made.entities[kind][self._domains[stream].tables[kind]].vocabulary

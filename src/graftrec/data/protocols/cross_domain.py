@@ -37,7 +37,7 @@ class CrossDomain(Protocol):
         split: Split,
         history: History,
         candidates: Candidates,
-        shares: Sequence[Literal["user", "item"]] = KINDS,
+        shares: Sequence[Literal["user", "item"]] = ("user", "item"),
         links: Mapping[str, Mapping[str, str]] | None = None,
         overlap_users: float = 1.0,
         overlap_items: float = 1.0,
@@ -60,9 +60,7 @@ class CrossDomain(Protocol):
         return domains
 
 
-def linked(
-    domains: Sequence[Domain], links: Mapping[str, Mapping[str, str]], alone: bool = False
-) -> list[Domain]:
+def linked(domains: Sequence[Domain], links: Mapping[str, Mapping[str, str]], alone: bool = False) -> list[Domain]:
     """The domains with the ids that link tables give them; ``alone``: an id without a link is only the domain's own.
 
     Raises:

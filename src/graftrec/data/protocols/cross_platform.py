@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.domains import KINDS, Domain
@@ -37,7 +36,7 @@ class CrossPlatform(Protocol):
         history: History,
         candidates: Candidates,
         shared: Sequence[str] = (),
-        links: Mapping[str, Mapping[Literal["user", "item"], str]] | None = None,
+        links: Mapping[str, Mapping[str, str]] | None = None,
         batch_size: int = 128,
         mixing: Mixing = "proportional",
     ) -> None:
@@ -52,10 +51,10 @@ class CrossPlatform(Protocol):
         known = {name for domain in domains for name in names_of(domain)}
         odd = [name for name in self.shared if name not in known]
         if odd:
-            raise UserError(f"protocol.shared: no platform has a column '{odd[0]}'; there are {', '.join(sorted(known))}")
-        alone = [
-            name for name in self.shared if sum(name in names_of(domain) for domain in domains) == 1
-        ]
+            raise UserError(
+                f"protocol.shared: no platform has a column '{odd[0]}'; there are {', '.join(sorted(known))}"
+            )
+        alone = [name for name in self.shared if sum(name in names_of(domain) for domain in domains) == 1]
         if alone:
             raise UserError(f"protocol.shared: only one platform has a column '{alone[0]}', so it would carry nothing")
         found = []

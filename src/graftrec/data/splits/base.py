@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graftrec.data.domains import Domain
-from graftrec.data.seeds import Hashes, hashes, mixed
+from graftrec.data.seeds import Hashes, derived, hashes, mixed, share
 from graftrec.errors import UserError
 
 Part = npt.NDArray[np.int8]
@@ -57,7 +57,7 @@ class Split(ABC):
 def row_hashes(domain: Domain, seed: int) -> Hashes:
     """A number (n,) for each row that only its own content and the seed decide."""
     data, rows = domain.data, domain.index()
-    found = np.full(len(rows), np.uint64(seed))
+    found: Hashes = np.full(len(rows), seed, dtype=np.uint64)
     columns = [data.keys[role] for role in ("user", "item", "basket") if role in data.keys]
     if not data.has("user", "item"):
         columns += [data.column(name) for name in data.ids]
@@ -77,8 +77,8 @@ def drawn_order(domain: Domain, part: Part, seed: int) -> Days:
 
     Where rows have no time, a training row then knows some of its user's other training rows and never itself.
     """
-    draw = (mixed(row_hashes(domain, seed) ^ np.uint64(0x5EED)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.maximum(part, 0) + draw
+    found: Days = np.maximum(part, 0) + share(mixed(row_hashes(domain, derived(seed, "order"))))
+    return found
 
 
 def need(domains: Sequence[Domain], split: str, *columns: str) -> None:

@@ -27,7 +27,7 @@ class ByTime(Split):
         need(domains, "time", "time")
         if not all(domain.data.clock for domain in domains):
             raise UserError("split=time: these rows have an order and no time; set split=leave_last_out")
-        times = [np.asarray(domain.data.time)[domain.index()] for domain in domains]
+        times = [domain.take(np.asarray(domain.data.time)) for domain in domains]
         first = min(float(time.min()) for time in times)
         last = max(float(time.max()) for time in times)
         # days since the first row of all: small numbers, and counts of the past need positive ones

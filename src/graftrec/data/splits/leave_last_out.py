@@ -54,4 +54,6 @@ class LeaveLastOut(Split):
         back[order] = part
         since = time - time.min(initial=0.0)
         ends = np.cumsum([d.size for d in domains])
-        return [Parts(back[e - d.size : e], since[e - d.size : e], None, True) for d, e in zip(domains, ends, strict=True)]
+        return [
+            Parts(back[e - d.size : e], since[e - d.size : e], None, True) for d, e in zip(domains, ends, strict=True)
+        ]

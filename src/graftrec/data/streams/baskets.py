@@ -101,21 +101,20 @@ class BasketRows(StreamData):
     ) -> None:
         self.lines, self._windows, self._candidates = lines, history, candidates
         visible = torch.ones(len(lines.user), dtype=torch.bool) if lines.forward else lines.known("val")
-        seen = [values[visible] for values in (lines.user, lines.item, lines.time)]
+        user, item, time = (values[visible] for values in (lines.user, lines.item, lines.time))
         behaviour = None if lines.behaviour is None else lines.behaviour[visible]
-        self.history = Histories(*seen, behaviour, history.gap)
+        self.history = Histories(user, item, time, behaviour, history.gap)
         self._place = torch.zeros(len(lines.cold_item), dtype=torch.int64)  # item -> place in the catalogue
         self._place[lines.items] = torch.arange(len(lines.items))
         attributes = {key: values[lines.items] for key, values in lines.content.items()}
         everybody = None
         if lines.clock:  # without a cut for everybody, a row of another user's test may be earlier than mine
             everybody = visible[visible] if lines.cuts is not None else lines.part[visible] == 0
-        places = self._place[seen[1]]
-        self.cross = Cross(seen[0], places, seen[2], len(lines.items), attributes, everybody, not lines.unique)
-        self._activity = PastCounts(seen[0], seen[2], (30.0,) if lines.clock else ())
-        self.lag = history.lag
-        if self.lag is None:
-            self.lag = lines.cuts[1] - lines.cuts[0] if lines.cuts is not None else 0.0
+        places = self._place[item]
+        self.cross = Cross(user, places, time, len(lines.items), attributes, everybody, not lines.unique)
+        self._activity = PastCounts(user, time, (30.0,) if lines.clock else ())
+        usual = lines.cuts[1] - lines.cuts[0] if lines.cuts is not None else 0.0
+        self.lag = usual if history.lag is None else history.lag
         self._rows(candidates.chunk, seed)
         labels = [Label("bought", "binary")]
         labels += [Label(f"next_{key}", "category", count) for key, count in lines.classes.items() if count > 1]
@@ -178,6 +177,8 @@ class BasketRows(StreamData):
         batch = self.draw_sample(seed)
         numbers = torch.stack([batch[name] for name in self._numbers], -1)
         for key, values in (("numbers", numbers), ("cross", batch["cross"].flatten(0, 1))):
+            if len(values) < 2 or not values.shape[1]:
+                continue
             spread = values.std(0)
             self._scale[key] = (values.mean(0), torch.where(spread > 1e-6, spread, 1.0))
         self.sample = batch

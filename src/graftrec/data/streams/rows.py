@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
+from graftrec.data.encode import picked
 from graftrec.data.fitted import Fitted
 from graftrec.data.history import Histories
 from graftrec.data.sampling import History
+from graftrec.data.seeds import generator
 from graftrec.data.streams.base import Stage, StreamData
 from graftrec.data.table import Column, Interactions, Ints
 from graftrec.schema import Feature, Label, LabelKind, Stream
@@ -22,7 +24,7 @@ EVALUATED_AT_ONCE = 8192
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where the ids of a column go: a ``table``, and the entity of each code (K + 1,), 0 for the last, which is none."""
+    """Where the ids of a column go: a ``table``, and the entity of each code (K + 1,), the last for none: 0."""
 
     table: str
     entity: Ints
@@ -96,7 +98,15 @@ class TableRows(StreamData):
         self.schema = Stream(name, tuple(self._features()), tuple(labels))
         self._cold = any(bool(person.cold[person.of(rows)].any()) for person in people.values()
                          for stage, rows in self._rows.items() if stage != "train")  # fmt: skip
-        self.sample = self.draw_sample(seed) if self.rows else {}
+        self.sample = self._sample(seed) if self.rows else {}
+
+    def _sample(self, seed: int) -> Batch:
+        """What `draw_sample` draws, read from the matrices on disk, if they are there, instead of mapping them."""
+        random = generator(seed, self.schema.name, "sample")
+        rows = self._train[torch.randint(self.rows, (min(self.rows, 4096),), generator=random)]
+        data = self._data
+        few = (torch.from_numpy(picked(values, rows.numpy())) for values in (data.codes, data.values, data.answers))
+        return self._take(rows, *few)
 
     def _features(self) -> Iterator[Feature]:
         data = self._data
@@ -127,11 +137,12 @@ class TableRows(StreamData):
                 yield Feature("recent", "history", table, behaviours=histories.kinds)
 
     def batch(self, index: Tensor, random: torch.Generator) -> Batch:
-        return self._take(self._train[index])
+        rows = self._train[index]
+        return self._take(rows, self._codes[rows], self._values[rows], self._answers[rows])
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
         for rows in torch.split(self._rows[stage], EVALUATED_AT_ONCE):
-            batch = self._take(rows)
+            batch = self._take(rows, self._codes[rows], self._values[rows], self._answers[rows])
             if self._cold:
                 batch |= {f"cold_{kind}": person.cold[person.of(rows)] for kind, person in self._people.items()}
             yield batch
@@ -140,21 +151,20 @@ class TableRows(StreamData):
         kind = self._data.labels[column]
         if kind != "category":
             return self._answers[self._train, self._data.asked.index(column)]
-        return self._numbers(self._train)[:, self._data.ids.index(column)] - 1
+        return self._numbers(self._codes[self._train])[:, self._data.ids.index(column)] - 1
 
-    def _numbers(self, rows: Tensor) -> Tensor:
-        """Entities (B, F) int64 of the id columns."""
-        at = self._codes[rows] + self._offset
+    def _numbers(self, codes: Tensor) -> Tensor:
+        """Entities (B, F) int64 of codes (B, F)."""
+        at = codes + self._offset
         return torch.index_select(self._entity, 0, at.flatten()).view(at.shape)
 
-    def _take(self, rows: Tensor) -> Batch:
+    def _take(self, rows: Tensor, codes: Tensor, raw: Tensor, answers: Tensor) -> Batch:
         data = self._data
         batch: Batch = {kind: person.of(rows) for kind, person in self._people.items()}
         if data.ids:
-            columns = self._numbers(rows).unbind(1)
+            columns = self._numbers(codes).unbind(1)
             batch |= {n: ids for n, ids in zip(data.ids, columns, strict=True) if n not in batch}
         if data.numbers:
-            raw = self._values[rows]
             batch |= dict(zip(data.numbers, self._scaled(raw).unbind(1), strict=True))
             for column, edges in self._edges.items():
                 values = raw[:, data.numbers.index(column)].contiguous()
@@ -165,7 +175,7 @@ class TableRows(StreamData):
         batch |= {column: words[rows].long() for column, words in self._texts.items()}
         batch |= self._history(rows)
         if data.asked:
-            batch |= dict(zip(data.asked, self._answers[rows].unbind(1), strict=True))
+            batch |= dict(zip(data.asked, answers.unbind(1), strict=True))
         for column, kind in data.labels.items():
             if kind == "category":
                 batch[column] = batch[column] - 1  # what training never saw is no class
@@ -210,4 +220,3 @@ def _classes(place: Place) -> int:
 
 def _kind(kind: str) -> LabelKind:
     return "binary" if kind == "binary" else "number"
-
