@@ -12,7 +12,7 @@ from graftrec.data.domains import KINDS, Domain
 from graftrec.data.prepare import Prepared
 from graftrec.data.seeds import Hashes
 from graftrec.data.splits.base import Parts, Split, row_hashes
-from graftrec.data.table import Interactions
+from graftrec.data.table import Interactions, distinct
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 OLDEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
@@ -20,11 +20,11 @@ STAGES = ("train", "val", "test")
 
 
 def card(
-    protocol: str, split: Split, domains: Sequence[Domain], parts: Sequence[Parts], made: Prepared
+    protocol: str, split: Split, domains: Sequence[Domain], parts: Sequence[Parts], made: Prepared, full: bool = True
 ) -> dict[str, Any]:
     """Counts, dates, splits with a hash each, refused rows, stamps and warnings; plain values, for JSON.
 
-    It looks at every row several times, so it is made when it is asked for and not before.
+    It looks at every row, and several times if ``full``, so it is made when it is asked for and not before.
     """
     tables = list({id(domain.data): domain.data for domain in domains}.values())
     found: dict[str, Any] = {
@@ -42,7 +42,7 @@ def card(
     found["fingerprint"] = _hash(hashes)
     found["splits"] = {name: dict(stream.splits) for name, stream in made.streams.items()}
     found["domains"] = {
-        domain.name or "all": _domain(domain, own, of_rows)
+        domain.name or "all": _domain(domain, own, of_rows, full)
         for domain, own, of_rows in zip(domains, parts, hashes, strict=True)
     }
     catalogue = [len(stream.lines.items) for stream in made.streams.values() if hasattr(stream, "lines")]
@@ -51,7 +51,9 @@ def card(
     found["refused"] = _summed([data.refused for data in tables]) | made.refused
     stamps = [stamp for data in tables for stamp in data.stamps]
     found["stamps"] = list(dict.fromkeys([*([split.stamp] if split.stamp else []), *stamps]))
-    found["notes"] = list(dict.fromkeys([*(note for data in tables for note in data.notes), *_warnings(domains)]))
+    found["notes"] = list(dict.fromkeys([*(note for data in tables for note in data.notes), *_warnings(domains, full)]))
+    if full:
+        found["timeline"] = _timeline(domains)
     return found
 
 
@@ -65,20 +67,40 @@ def _dates(tables: Sequence[Interactions]) -> dict[str, str]:
     }
 
 
+def _timeline(domains: Sequence[Domain]) -> dict[str, Any]:
+    """Rows of each domain in 60 equal spans of time, with the dates between them."""
+    timed = [domain for domain in domains if domain.data.time is not None and domain.data.clock and domain.size]
+    if not timed:
+        return {}
+    times = {domain.name or "all": domain.take(np.asarray(domain.data.time)) for domain in timed}
+    low, high = min(float(t.min()) for t in times.values()), max(float(t.max()) for t in times.values())
+    edges = np.linspace(low, max(high, low + 1e-6), 61)
+    counts = {name: np.histogram(time, edges)[0].tolist() for name, time in times.items()}
+    return {"edges": [day(float(edge)) for edge in edges], "counts": counts}
+
+
 def day(since: float) -> str:
     """A date and time from days since 1970."""
     return (EPOCH + timedelta(days=since)).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _domain(domain: Domain, parts: Parts, hashes: Hashes) -> dict[str, Any]:
+def _domain(domain: Domain, parts: Parts, hashes: Hashes, full: bool) -> dict[str, Any]:
     """Counts of one domain, and a hash of each of its splits that the order of rows does not change."""
     data, rows = domain.data, domain.index()
     found: dict[str, Any] = {"rows": domain.size}
     codes = {kind: data.keys[kind].codes[rows] for kind in KINDS if data.has(kind)}
     for kind, values in codes.items():
-        found[f"{kind}s"] = len(np.unique(values))
+        found[f"{kind}s"] = int((np.bincount(values) > 0).sum())
+    found["split_hashes"] = {name: _hash([hashes[parts.part == at]]) for at, name in enumerate(STAGES)}
+    if not full:
+        return found
+    for kind, values in codes.items():
+        counts = np.sort(np.bincount(values))[::-1]
+        share = np.cumsum(counts[counts > 0]) / max(1, domain.size)
+        tops = {f"{top} %": share[max(0, round(len(share) * top / 100) - 1) :][:1].sum() for top in (1, 10, 50)}
+        found[f"rows_of_top_{kind}s"] = {name: float(value) for name, value in tops.items()}
     if len(codes) == len(KINDS) and domain.size:
-        pairs = len(np.unique(codes["user"].astype(np.int64) * len(data.keys["item"].keys) + codes["item"]))
+        pairs = len(distinct(codes["user"].astype(np.int64) * len(data.keys["item"].keys) + codes["item"]))
         found["density"] = pairs / (found["users"] * found["items"])
         found["repeated_pairs"] = domain.size - pairs
     found["labels"] = {name: _label(data, at, rows) for at, name in enumerate(data.asked)}
@@ -87,7 +109,6 @@ def _domain(domain: Domain, parts: Parts, hashes: Hashes) -> dict[str, Any]:
     } | {name: float(np.isnan(data.values[rows, at]).mean()) for at, name in enumerate(data.numbers) if domain.size}
     found["missing"] = {name: share for name, share in found["missing"].items() if share}
     found["numbers"] = {name: _number(data.values[rows, at]) for at, name in enumerate(data.numbers)}
-    found["split_hashes"] = {name: _hash([hashes[parts.part == at]]) for at, name in enumerate(STAGES)}
     return found
 
 
@@ -112,7 +133,7 @@ def _number(values: np.ndarray) -> dict[str, Any]:
     return {"low": float(there.min()), "median": float(middle), "high": float(there.max()), "outliers": outliers}
 
 
-def _warnings(domains: Sequence[Domain]) -> list[str]:
+def _warnings(domains: Sequence[Domain], full: bool) -> list[str]:
     found = []
     for domain in domains:
         data, rows, where = domain.data, domain.index(), f"{domain.name}: " if domain.name else ""
@@ -131,7 +152,7 @@ def _warnings(domains: Sequence[Domain]) -> list[str]:
             for what, odd in (("in the future", time > now + 1), ("before 1990", time < (OLDEST - EPOCH).days)):
                 if odd.any():
                     found.append(f"{where}{float(odd.mean()):.1%} of the times are {what}: is time_unit right?")
-        if data.has("user", "item") and not data.unique:
+        if full and data.has("user", "item") and not data.unique:
             found += _doubles(domain, where)
     if len(domains) > 1:
         found += _overlaps(domains)
@@ -169,7 +190,7 @@ def _overlaps(domains: Sequence[Domain]) -> list[str]:
 
 
 def _common(one: Domain, other: Domain, kind: str) -> int:
-    raw = [d.keys(kind).gather(np.unique(d.data.keys[kind].codes[d.index()])) for d in (one, other)]
+    raw = [d.keys(kind).gather(np.flatnonzero(np.bincount(d.take(d.data.keys[kind].codes)))) for d in (one, other)]
     if raw[0].dtype != raw[1].dtype:
         return 0
     return int(raw[0].is_in(raw[1].implode()).sum())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graftrec.data.past import PastCounts, moments_of
+from graftrec.data.past import Moments, PastCounts, moments_of
 
 
 class Cross:
@@ -23,6 +23,7 @@ class Cross:
         everybody: (n,) bool, the rows that count for the item with everybody; none: no such columns, as where times are
             no real ones.
         pairs: whether a user may come back to an item.
+        moments: `moments_of` the times, where they are known already.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Cross:
         content: dict[str, Tensor],
         everybody: Tensor | None,
         pairs: bool = True,
+        moments: Moments | None = None,
     ) -> None:
         clock = everybody is not None
         self.content = content
@@ -41,7 +43,7 @@ class Cross:
         self._sizes = {name: int(values.max()) + 1 for name, values in content.items()}
         names: list[str] = []
 
-        moments = moments_of(time)
+        moments = moments or moments_of(time)
 
         def counts(name: str, key: Tensor, when: Tensor, half_lives: Sequence[float]) -> PastCounts:
             names.extend([name, *(f"{name}_{life:g}" for life in half_lives if clock)])
@@ -59,9 +61,10 @@ class Cross:
                 moments = moments_of(time)
             order = torch.argsort(time, stable=True)
             pair = (user * items + item)[order]
-            _, inverse = torch.unique(pair, return_inverse=True)
-            first = torch.full((int(inverse.max()) + 1 if len(inverse) else 0,), len(pair))
-            first = first.scatter_reduce(0, inverse, torch.arange(len(pair)), "amin")
+            ordered, place = torch.sort(pair, stable=True)
+            opens = torch.ones(len(pair), dtype=torch.bool)
+            opens[1:] = ordered[1:] != ordered[:-1]
+            first = torch.sort(place[opens]).values  # of each pair, in order of time
             self._everybody = (
                 counts("item", item, time, (30.0, 120.0)),
                 counts("first", item[order][first], time[order][first], (60.0,)),

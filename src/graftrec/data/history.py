@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graftrec.data.past import Moments, moments_of
+
 
 class Histories:
     """Events sorted by user, time and item; a question is one search and one gather.
@@ -12,12 +14,19 @@ class Histories:
     Args:
         user, item: (n,) int64. time: (n,) float64 days. Their order is no matter.
         behaviour: (n,) int64, what each event was. gap: days without an event, after which a session is over.
+        moments: `moments_of` the times, where they are known already.
     """
 
     def __init__(
-        self, user: Tensor, item: Tensor, time: Tensor, behaviour: Tensor | None = None, gap: float = 0.02
+        self,
+        user: Tensor,
+        item: Tensor,
+        time: Tensor,
+        behaviour: Tensor | None = None,
+        gap: float = 0.02,
+        moments: Moments | None = None,
     ) -> None:
-        self._moments, moment = torch.unique(time, return_inverse=True)
+        self._moments, moment = moments or moments_of(time)
         self._span = len(self._moments) + 1
         order = _sorted(user * self._span + moment, item)
         self._item, self._time = item[order], time[order]

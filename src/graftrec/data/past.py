@@ -52,9 +52,9 @@ class PastCounts:
         # where each key begins, as a table where that is small: one look-up instead of a search
         keys = int(key.max()) + 1 if len(key) else 0
         self._starts: Tensor | None = None
-        if 0 < keys <= TABLE:
-            self._starts = torch.searchsorted(self._sorted, torch.arange(keys + 1) * self._span)
         of_key = ordered // self._span
+        if 0 < keys <= TABLE:
+            self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(np.bincount(of_key, minlength=keys))]))
         self._sums = [torch.from_numpy(_decayed(of_key, self._time.numpy(), h)) for h in self.half_lives]
 
     @property

@@ -18,12 +18,12 @@ from graftrec.data.fitted import Fitted
 from graftrec.data.history import Histories
 from graftrec.data.lists import Listed, read_lists
 from graftrec.data.sampling import Candidates, History
-from graftrec.data.splits.base import Parts
+from graftrec.data.splits.base import Parts, events
 from graftrec.data.streams.base import StreamData
 from graftrec.data.streams.baskets import SUPPORT, BasketRows, Lines
 from graftrec.data.streams.pairs import PairRows
 from graftrec.data.streams.rows import Person, Place, TableRows
-from graftrec.data.table import Interactions, Ints
+from graftrec.data.table import Interactions, Ints, distinct
 from graftrec.errors import DataError
 from graftrec.schema import Table
 
@@ -93,20 +93,20 @@ class Prepared:
         for at, (domain, parts, kinds) in enumerate(self._used):
             if set(kinds) & set(RANKED):
                 user, item = self._numbers(at, "user"), self._numbers(at, "item")
-                train = (parts.part == 0) & _events(domain)
+                train = (parts.part == 0) & events(domain)
                 pairs.setdefault(domain.tables["item"], []).append(
                     user[train] * len(self._of("item", domain)) + item[train]
                 )
         users = {
             table: np.bincount(
-                np.unique(np.concatenate(parts)) % len(self.entities["item"][table]),
+                distinct(np.concatenate(parts)) % len(self.entities["item"][table]),
                 minlength=len(self.entities["item"][table]),
             )
             for table, parts in pairs.items()
         }
         kept, outside = [], 0
         for at, (domain, parts, kinds) in enumerate(self._used):
-            mask = _events(domain) & (parts.part >= 0)
+            mask = events(domain) & (parts.part >= 0)
             if set(kinds) & set(RANKED):
                 enough = users[domain.tables["item"]] >= self.candidates.min_users
                 if not (enough & (users[domain.tables["item"]] > 0)).any():
@@ -214,7 +214,7 @@ class Prepared:
             basket = pl.Series(np.arange(len(frame)))
         values = {name: torch.from_numpy(frame[name].to_numpy(writable=True)) for name in frame.columns}
         users, items = self._of("user", domain), self._of("item", domain)
-        catalogue = np.unique(columns["item"])
+        catalogue = np.flatnonzero(np.bincount(columns["item"]))
         overlap, single = self.overlap(at), self.single[domain.tables["item"]]
         trained = self._trained_in[at]
         pairs = {} if listed is None else listed.pairs(users, items)
@@ -274,7 +274,7 @@ class Prepared:
             return None, None
         time = np.zeros(data.size)
         time[domain.index()] = parts.time
-        shown = (parts.part >= 0) & _events(domain)
+        shown = (parts.part >= 0) & events(domain)
         if not parts.forward:
             shown &= (parts.part == 0) | (parts.part == SUPPORT)
         behaviour = None
@@ -335,12 +335,6 @@ def _id_columns(domain: Domain, fitted: Fitted) -> list[tuple[str, pl.Series, Ma
     data = domain.data
     found = list(zip(data.ids, data.id_keys, fitted.seen, strict=True))
     return found + [(name, lists.keys, fitted.lists[name]) for name, lists in data.lists.items()]
-
-
-def _events(domain: Domain) -> Mask:
-    """Which rows (n,) belong to a history."""
-    event = domain.data.event
-    return np.ones(domain.size, dtype=bool) if event is None else event[domain.index()] > 0
 
 
 def _together(basket: Tensor) -> bool:

@@ -31,10 +31,14 @@ def co_purchase(basket: Ints, item: Ints, min_support: int = 1, reach: int = 100
         none = np.zeros(0, np.int64)
         return Pairs(none, none, none, np.zeros(0, np.float32))
     span = int(item.max()) + 1
-    _, first = np.unique(basket * span + item, return_index=True)
-    first.sort()  # distinct lines, in the order in which they came
-    order = np.argsort(basket[first], kind="stable")
-    basket, item = basket[first][order], item[first][order]
+    key = basket * span + item
+    if bool((key[1:] > key[:-1]).all()):  # in order and distinct already
+        first = np.arange(len(key))
+    else:
+        order = np.argsort(key, kind="stable")
+        first = np.sort(order[np.concatenate([[True], key[order][1:] != key[order][:-1]])])
+        first = first[np.argsort(basket[first], kind="stable")]  # distinct lines, each basket's as they came
+    basket, item = basket[first], item[first]
     counts = np.bincount(item, minlength=span)
     blocks = []
     left = np.arange(len(basket))

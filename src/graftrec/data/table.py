@@ -211,6 +211,15 @@ class Interactions:
         return Ids(np.ascontiguousarray(self.codes[:, at]), self.id_keys[at])
 
 
+def distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Sorted distinct values (u,); numpy's own unique hashes integers, which takes ten times as long as sorting them."""
+    if not len(values):
+        return values
+    ordered = values if bool((values[1:] >= values[:-1]).all()) else np.sort(values)
+    found: npt.NDArray[Any] = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
+    return found
+
+
 def code(values: pl.Series, keys: pl.Series) -> Codes:
     """Places of ``values`` in ``keys``, -1 where there is none."""
     lookup = pl.DataFrame({"key": keys, "code": np.arange(len(keys), dtype=np.int32)})

@@ -45,7 +45,7 @@ def seconds(raw: Raw, column: str, unit: float, clock: Clock | None = None) -> p
         return _text(raw, column, unit, clock)
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         return _since_1970(values)
-    if not dtype.is_numeric():
+    if not (dtype.is_numeric() or dtype == pl.Null):
         raise DataError("DATA-042", f"{raw.name}: column '{column}' is {dtype}, no time")
     return _number(raw, column, values.cast(pl.Float64), unit, clock)
 
@@ -77,10 +77,9 @@ def _number(raw: Raw, column: str, found: pl.Series, unit: float, clock: Clock) 
         small, large = min(clock.low, low), max(clock.high, high)
         if _are_apart(small, large):
             middle = (small * large) ** 0.5
-            fewer = min(
-                (side for side in (size > middle, size < middle) if side.any()), key=lambda side: int(side.sum())
-            )
-            check_units(small, large, column, f"{raw.place(fewer.arg_true()[0])}  ")
+            above, below = size > middle, size < middle
+            is_low = small < clock.low if clock.high else int(below.sum()) < int(above.sum())  # the new, or the fewer
+            check_units(small, large, column, f"{raw.place((below if is_low else above).arg_true()[0])}  ")
         clock.low, clock.high = small, large
     scaled: pl.Series = found.fill_nan(None) * unit
     return scaled

@@ -11,6 +11,7 @@ from graftrec.errors import DataError
 
 LONGEST = 1_000  # characters of an id; a longer one is no id and becomes null
 EXACT = float(2**63)  # integers from here on do not fit
+DIGITS = 18  # decimals of so many do
 WORDS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 
 
@@ -34,18 +35,16 @@ def binary(raw: Raw, column: str) -> pl.Series:
         DataError: anything else, with its rows.
     """
     values: pl.Series = raw.frame[column]
-    if values.dtype == pl.Boolean:
-        return _float32(values)
     if values.dtype == pl.String:
-        values = _empty_is_null(values.str.strip_chars().str.to_lowercase())
+        values = values.str.strip_chars().str.to_lowercase()
+        values = values.set(values.is_in(["", "nan"]), None)
         found = _float32(values)
         if found.null_count() > values.null_count():
             found = _float32(values.replace(WORDS))
     else:
+        values = values.fill_nan(None) if values.dtype.is_float() else values
         found = _float32(values)
-    found = found.fill_nan(None)
-    missing = values.is_null() | (values.is_nan() if values.dtype.is_float() else values.cast(pl.String) == "nan")
-    wrong = ~missing & ~((found == 0) | (found == 1)).fill_null(False)
+    wrong = values.is_not_null() & ~((found == 0) | (found == 1)).fill_null(False)
     refuse(raw, column, wrong, "TASK-003", "is neither 0 nor 1")
     return found
 
@@ -100,8 +99,6 @@ def listed(raw: Raw, column: str, separator: str = " ", whole: bool | None = Non
         values = values.set(values == "", None).str.split(separator)
     elif not values.dtype.is_nested():  # one id a row
         values = words(raw, column, whole).reshape((-1, 1)).arr.to_list()
-    elif isinstance(values.dtype, pl.Array):
-        values = values.arr.to_list()
     values = values.fill_null([])
     flat = values.explode(empty_as_null=False, keep_nulls=False)
     if flat.dtype == pl.String:
@@ -131,8 +128,6 @@ def vector(raw: Raw, column: str, separator: str = " ", size: int = 0) -> npt.ND
         values = values.str.strip_chars(" []()").str.split(separator)
         if separator.isspace():
             values = values.list.eval(pl.element().filter(pl.element() != ""))
-    elif isinstance(values.dtype, pl.Array):
-        values = values.arr.to_list()
     elif not isinstance(values.dtype, pl.List):
         raise DataError("DATA-033", f"{raw.name}: column '{column}' is {values.dtype}, no vector")
     lengths = values.list.len().fill_null(0)
@@ -140,7 +135,7 @@ def vector(raw: Raw, column: str, separator: str = " ", size: int = 0) -> npt.ND
     refuse(raw, column, (lengths != usual) | (lengths == 0), "DATA-033", f"is no vector of {usual or 'any'} numbers")
     flat = values.explode(empty_as_null=False, keep_nulls=False)
     numbers = _float32(flat.str.strip_chars() if flat.dtype == pl.String else flat)
-    matrix = numbers.to_numpy().reshape(len(values), usual).astype(np.float32, copy=False)
+    matrix = np.array(numbers.to_numpy(), np.float32).reshape(len(values), usual)  # one's own, to be written to
     finite = numbers.is_finite().fill_null(False)
     if not finite.all():
         rows = finite.to_numpy().reshape(len(values), usual).all(1)
@@ -165,10 +160,9 @@ def _exact(values: pl.Series, whole: bool | None) -> pl.Series:
         values = values.fill_nan(None)
         plain: pl.Series = values.cast(pl.Int64 if are_whole(values) and whole is not False else pl.String)
         return plain
-    if isinstance(dtype, pl.Decimal) and dtype.scale == 0:
-        integers: pl.Series = values.cast(pl.Int64, strict=False)
-        if integers.null_count() == values.null_count():
-            return integers
+    if isinstance(dtype, pl.Decimal) and dtype.scale == 0 and (dtype.precision or 38) <= DIGITS:
+        integers: pl.Series = values.cast(pl.Int64)
+        return integers
     text: pl.Series = values.cast(pl.String)
     return text
 

@@ -1,15 +1,17 @@
-"""Plots of a run as PNG files: learning curves, and the comparison with twin and baselines."""
+"""Plots as PNG files: learning curves, the comparison with twin and baselines, and the data card."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
@@ -222,3 +224,72 @@ def _save(figure: Figure, out_png: Path) -> Path:
     Path(out_png).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out_png, dpi=150, format="png")
     return Path(out_png)
+
+
+def data_card(card: Mapping[str, Any], out_png: Path) -> Path:
+    """Rows over time, label rates and the share of rows that the most popular items have; one colour per domain."""
+    domains = {name: domain for name, domain in card["domains"].items() if domain["rows"]}
+    biggest = sorted(domains, key=lambda name: -domains[name]["rows"])[:6]
+    colours = dict(zip(biggest, (GRAFTED, TWIN, *EXTRA), strict=False))
+    figure = Figure(figsize=(11.7, 3.2), layout=ConstrainedLayoutEngine(wspace=0.06), facecolor="white")
+    FigureCanvasAgg(figure)
+    over_time, labels, top = figure.subplots(1, 3)
+    _rows_over_time(over_time, card.get("timeline") or {}, colours)
+    _label_rates(labels, {name: domains[name] for name in biggest}, colours)
+    _popularity(top, {name: domains[name] for name in biggest}, colours)
+    if len(domains) > 1:
+        handles = [over_time.plot([], [], color=colour)[0] for colour in colours.values()]
+        more = f" and {len(domains) - len(biggest)} more" if len(domains) > len(biggest) else ""
+        figure.legend(
+            handles, [_verbatim(name) for name in biggest], loc="outside upper left", ncols=6, frameon=False,
+            fontsize=9, title=f"domains{more}" if more else None,
+        )  # fmt: skip
+    return _save(figure, out_png)
+
+
+def _rows_over_time(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    axes.set_title("rows over time", fontsize=10, loc="left", color=INK)
+    _clean(axes)
+    if not timeline:
+        _nothing(axes, "no dates")
+        return
+    edges = [date2num(datetime.fromisoformat(edge)) for edge in timeline["edges"]]
+    for name, colour in colours.items():
+        if name in timeline["counts"]:
+            axes.stairs(timeline["counts"][name], edges, color=colour, fill=len(colours) == 1, alpha=0.85)
+    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator(maxticks=4)))
+    axes.set_ylim(bottom=0)
+
+
+def _label_rates(axes: Axes, domains: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    axes.set_title("share of positives", fontsize=10, loc="left", color=INK)
+    _clean(axes)
+    names = list(dict.fromkeys(
+        label for domain in domains.values() for label, about in domain["labels"].items() if about["kind"] == "binary"
+    ))[:8]  # fmt: skip
+    if not names:
+        _nothing(axes, "no binary label")
+        return
+    high = 0.8 / max(1, len(domains))
+    for at, (domain, about) in enumerate(domains.items()):
+        means = [(about["labels"].get(name) or {}).get("mean") or 0.0 for name in names]
+        axes.barh([place + at * high for place in range(len(names))], means, high, color=colours[domain])
+    axes.set_yticks([place + high * (len(domains) - 1) / 2 for place in range(len(names))])
+    axes.set_yticklabels([_verbatim(name) for name in names], fontsize=9)
+    axes.set_xlim(0, 1)
+    axes.invert_yaxis()
+
+
+def _popularity(axes: Axes, domains: Mapping[str, Any], colours: Mapping[str, str]) -> None:
+    axes.set_title("share of rows of the top items", fontsize=10, loc="left", color=INK)
+    _clean(axes)
+    shown = {name: domain["rows_of_top_items"] for name, domain in domains.items() if domain.get("rows_of_top_items")}
+    if not shown:
+        _nothing(axes, "no items")
+        return
+    for name, tops in shown.items():
+        axes.plot(range(len(tops)), list(tops.values()), "o-", color=colours[name])
+        axes.set_xticks(range(len(tops)))
+        axes.set_xticklabels([f"top {top}" for top in tops], fontsize=9)
+    axes.set_ylim(0, 1.02)

@@ -6,7 +6,7 @@ The numbers are those of section 3 of the notes on reliability; what is missing 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from io import BytesIO
@@ -40,13 +40,14 @@ def table(path: str) -> list[tuple[object, ...]]:
     return pl.DataFrame(typed).rows()
 
 
-def columns(*names: str, read: Callable[[readers.Raw, str], Any] | None = None, **settings: Any) -> Read:
+def columns(
+    *names: str, read: Callable[[readers.Raw, str], pl.Series] | None = None, lists: Sequence[str] = ()
+) -> Read:
     """The last of ``names``, read as it stands or by ``read``."""
 
     def fetch(path: str) -> list[Any]:
-        raw = readers.read(path, names, **{key: [names[-1]] for key in settings if key == "lists"})
-        found = raw.frame[names[-1]] if read is None else read(raw, names[-1])
-        return list(found.to_list() if isinstance(found, pl.Series) else found.tolist())
+        raw = readers.read(path, names, lists)
+        return (raw.frame[names[-1]] if read is None else read(raw, names[-1])).to_list()
 
     return fetch
 
@@ -117,7 +118,7 @@ def as_bytes(content: bytes | str | pl.DataFrame) -> bytes:
     return content if isinstance(content, bytes) else content.encode()
 
 
-def column(read: Callable[[readers.Raw, str], Any], name: str = "x") -> Read:
+def column(read: Callable[[readers.Raw, str], pl.Series], name: str = "x") -> Read:
     return columns(name, read=read)
 
 
@@ -239,10 +240,10 @@ CASES = [
         ("column 'user' is Int32 in", "b.parquet, String in", "a.parquet"), read=columns("user"),
     ),
     Case(32, "list", one([1.0], [2.0]), "DATA-032", ("t.parquet: column 'x' is List(Float64)",), read=columns("x")),
-    Case(32, "struct", one({"a": 1}), "DATA-032", ("t.parquet: column 'x' is Struct",), read=columns("x", lists=True)),
+    Case(32, "struct", one({"a": 1}), "DATA-032", ("t.parquet: column 'x' is Struct",), read=columns("x", lists="x")),
     Case(
         32, "list of lists", one([[1]]), "DATA-032", ("t.parquet: column 'x' is List(List(Int64))",),
-        read=columns("x", lists=True),
+        read=columns("x", lists="x"),
     ),
     Case(
         33, "zones", "ts\n2020-01-01 00:00:00\n2020-01-01 00:00:00+02:00\n2020-01-02 00:00:00\n", "DATA-043",
@@ -287,7 +288,8 @@ CASES = [
     Case(36, "not a time", one(True), "DATA-042", ("t.parquet: column 'x' is Boolean, no time",), read=column(seconds)),
     Case(37, "sequences", "x,y\n1 2,\n,\n 3 3 ,\n", gives=[["1", "2"], [], ["3", "3"]], read=column(readers.listed)),
     Case(
-        38, "odd ids", ids("", "🙂", "ß ", "x" * 1000, "x" * 1001), gives=[None, "🙂", "ß ", "x" * 1000, None], read=USER,
+        38, "odd ids", ids("", "🙂", "ß ", "x" * 1000, "x" * 1001), gives=[None, "🙂", "ß ", "x" * 1000, None],
+        read=USER,
     ),
     Case(38, "long and not of one byte", ids("ä" * 1000, "ä" * 1001), gives=["ä" * 1000, None], read=USER),
     Case(38, "a line longer than a block", ids("x" * (3 << 20), "a"), gives=[None, "a"], read=USER),

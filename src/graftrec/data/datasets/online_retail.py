@@ -71,7 +71,9 @@ class OnlineRetail(Folder):
                 moment.alias("time"),
                 *([country.alias("domain")] if self.domain else []),
             ),
-            users=kept.select(pl.col("CustomerID").alias("user"), country.alias("country")),
+            users=kept.select(pl.col("CustomerID").alias("user"), country.alias("country"))
+            .unique()
+            .sort("user", "country"),
             items=names.select(
                 pl.col("StockCode").alias("item"), pl.col("Description").str.strip_chars().alias("title")
             ),

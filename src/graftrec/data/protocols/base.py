@@ -22,6 +22,8 @@ from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
 from graftrec.schema import Schema, Table
 
+LARGE = 3_000_000  # rows, from which on a run's card leaves out what takes seconds
+
 
 class Protocol(pl.LightningDataModule, ABC):
     """Domains, histories and leak-free splits of any dataset whose columns allow it.
@@ -51,7 +53,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self.batch_size, self.mixing = batch_size, mixing
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
-        self._card: Callable[[], dict[str, Any]] | None = None
+        self._card: Callable[[bool], dict[str, Any]] | None = None
         self._made: Prepared | None = None
         self._domains: dict[str, Domain] = {}
         self._train: TrainLoader | None = None
@@ -96,12 +98,18 @@ class Protocol(pl.LightningDataModule, ABC):
                         "DATA-051", f"{offered[name].data.name}: the {part} split of stream '{name}' has no row"
                     )
         made = self._made
-        self._card = cache(lambda: card(type(self).__name__, self.split, domains, parts, made))
+        self._card = cache(lambda full: card(type(self).__name__, self.split, domains, parts, made, full))
+        self._large = sum(domain.size for domain in domains) > LARGE
 
     @property
     def card(self) -> dict[str, Any]:
-        """What became of the data, for people and for JSON; see `graftrec.data.card`."""
-        return {} if self._card is None else self._card()
+        """What became of the data, for people and for JSON; shorter where there are millions of rows."""
+        return {} if self._card is None else self._card(not self._large)
+
+    @property
+    def full_card(self) -> dict[str, Any]:
+        """Everything that `graftrec.data.card` says, however long it takes."""
+        return {} if self._card is None else self._card(True)
 
     def users_of(self, stream: str) -> Vocabulary:
         """Raw ids <-> numbers of the users of a stream."""

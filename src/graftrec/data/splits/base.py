@@ -54,6 +54,12 @@ class Split(ABC):
         """
 
 
+def events(domain: Domain) -> npt.NDArray[np.bool_]:
+    """Which rows (n,) belong to a history."""
+    event = domain.data.event
+    return np.ones(domain.size, dtype=bool) if event is None else domain.take(event) > 0
+
+
 def row_hashes(domain: Domain, seed: int) -> Hashes:
     """A number (n,) for each row that only its own content and the seed decide."""
     data, rows = domain.data, domain.index()

@@ -8,11 +8,13 @@ import numpy as np
 
 from graftrec.data.domains import KINDS, Domain
 from graftrec.data.entities import Entities
-from graftrec.data.splits.base import Parts, Split, need
+from graftrec.data.splits.base import Parts, Split, events, need
 
 
 class LeaveLastOut(Split):
     """The last row of each user tests, the one before it validates, the others train.
+
+    Only rows that belong to the history count (`Files` ``events``); others train if they come before.
 
     The cut is each user's own, so training may hold rows that are later than another user's test: a model could know
     the future of the world, if not of the user, and the data card says so. A user with fewer rows than ``least`` only
@@ -44,12 +46,18 @@ class LeaveLastOut(Split):
         )
         time = np.concatenate([np.asarray(d.data.time)[d.index()] for d in domains])
         where = np.repeat(np.arange(len(domains)), [d.size for d in domains])
+        event = np.concatenate([events(domain) for domain in domains])
         order = np.lexsort((item, where, time, user))
         first = np.flatnonzero(np.diff(user[order], prepend=-1))
         size = np.diff(first, append=len(user))
-        left = np.repeat(first + size, size) - np.arange(len(user))  # 1 for the last row
-        part = np.where(left == 1, 2, np.where(left == 2, 1, 0)).astype(np.int8)
-        part[np.repeat(size < self.least, size)] = 0
+        # how many events of its user a row and those after it are: 1 from the last event on, 2 from the one before it
+        own = event[order]
+        total = np.add.reduceat(own.astype(np.int64), first) if len(first) else np.zeros(0, np.int64)
+        before = np.cumsum(own) - own - np.repeat(np.cumsum(total) - total, size)
+        left = np.repeat(total, size) - before
+        part = np.where(left == 1, 2, np.where(left == 2, 1, np.where(left < 1, -1, 0))).astype(np.int8)
+        part[~own & (left <= 2)] = -1  # what is no event and comes after training is neither trained on nor tested
+        part[np.repeat(total < self.least, size)] = 0
         back = np.empty(len(user), dtype=np.int8)
         back[order] = part
         since = time - time.min(initial=0.0)

@@ -12,10 +12,11 @@ from graftrec.batch import Batch
 from graftrec.data.cross import Cross
 from graftrec.data.history import Histories
 from graftrec.data.negatives import Negatives
-from graftrec.data.past import PastCounts
+from graftrec.data.past import PastCounts, moments_of
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.seeds import generator as seeded
 from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.table import distinct
 from graftrec.schema import Feature, Label, Stream
 
 NUMBERS = ("lines", "lines_30", "days_since")
@@ -103,7 +104,8 @@ class BasketRows(StreamData):
         visible = torch.ones(len(lines.user), dtype=torch.bool) if lines.forward else lines.known("val")
         user, item, time = (values[visible] for values in (lines.user, lines.item, lines.time))
         behaviour = None if lines.behaviour is None else lines.behaviour[visible]
-        self.history = Histories(user, item, time, behaviour, history.gap)
+        moments = moments_of(time)
+        self.history = Histories(user, item, time, behaviour, history.gap, moments)
         self._place = torch.zeros(len(lines.cold_item), dtype=torch.int64)  # item -> place in the catalogue
         self._place[lines.items] = torch.arange(len(lines.items))
         attributes = {key: values[lines.items] for key, values in lines.content.items()}
@@ -111,8 +113,8 @@ class BasketRows(StreamData):
         if lines.clock:  # without a cut for everybody, a row of another user's test may be earlier than mine
             everybody = visible[visible] if lines.cuts is not None else lines.part[visible] == 0
         places = self._place[item]
-        self.cross = Cross(user, places, time, len(lines.items), attributes, everybody, not lines.unique)
-        self._activity = PastCounts(user, time, (30.0,) if lines.clock else ())
+        self.cross = Cross(user, places, time, len(lines.items), attributes, everybody, not lines.unique, moments)
+        self._activity = PastCounts(user, time, (30.0,) if lines.clock else (), moments)
         usual = lines.cuts[1] - lines.cuts[0] if lines.cuts is not None else 0.0
         self.lag = usual if history.lag is None else history.lag
         self._rows(candidates.chunk, seed)
@@ -132,13 +134,14 @@ class BasketRows(StreamData):
         self._avoided = self._in_basket
         if candidates.avoid == "history":
             own = lines.part == 0
-            self._avoided = torch.unique(lines.user[own] * len(self._place) + lines.item[own])
+            self._avoided = torch.from_numpy(distinct((lines.user[own] * len(self._place) + lines.item[own]).numpy()))
         self._fit_scale(seed)
 
     def _rows(self, chunk: int, seed: int) -> None:
         """Cut baskets into chunks of distinct items, and draw each basket's line for the ``next_`` labels."""
         lines = self.lines
-        self._in_basket = torch.unique(lines.basket * (len(self._place)) + lines.item)  # sorted basket x item
+        keys = lines.basket * len(self._place) + lines.item
+        self._in_basket = torch.from_numpy(distinct(keys.numpy()))  # sorted basket x item
         basket, item = self._in_basket // len(self._place), self._in_basket % len(self._place)
         baskets = int(basket.max()) + 1
         first = torch.searchsorted(basket, torch.arange(baskets))
@@ -174,7 +177,7 @@ class BasketRows(StreamData):
         if not self.rows:
             self.sample = {}
             return
-        batch = self.draw_sample(seed)
+        batch = self.draw_sample(seed, 1024)  # rows, each with all its candidates
         numbers = torch.stack([batch[name] for name in self._numbers], -1)
         for key, values in (("numbers", numbers), ("cross", batch["cross"].flatten(0, 1))):
             if len(values) < 2 or not values.shape[1]:
