@@ -49,6 +49,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (pl.col("item") % 10).cast(pl.Float64).alias("price"),
         (pl.col("item") % 2).alias("click"),
         (pl.col("user") % 2).alias("like"),
+        pl.when(pl.int_range(pl.len()) % 5 == 4).then(pl.lit("test")).otherwise(pl.lit("train")).alias("part"),
     ).write_parquet(folder / "lines.parquet")
     numbers = np.arange(ITEMS)
     pl.DataFrame(
@@ -74,7 +75,7 @@ def shop_settings(shop: Path) -> list[str]:
         *(f"++dataset.{role}={role}" for role in ("user", "item", "time", "basket")),
         f"++dataset.items={shop}/products.parquet",
         f"++dataset.users={shop}/households.parquet",
-        "++protocol.min_users=1",
+        "++candidates.min_users=1",
     ]
 
 

@@ -61,7 +61,7 @@ class Recommender:
         transfer: Transfer = build(tree["transfer"])
         roles = transfer.phases()[-1].roles
         protocol = protocol_of(tree)
-        protocol.prepare(streams_of(tree, roles))
+        protocol.prepare(streams_of(tree, roles), judged=streams_of(tree, ("target",)))
         module = assemble(tree, protocol, roles, int(tree["seed"]))
         try:
             module.load_state_dict(weights(path))

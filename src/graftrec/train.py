@@ -107,7 +107,7 @@ def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:
     """
     start = time.monotonic()
     protocol = protocol_of(tree)
-    protocol.prepare(streams_of(tree))
+    protocol.prepare(streams_of(tree), judged=streams_of(tree, ("target",)))
     check_columns(tree, protocol)
     return protocol, time.monotonic() - start
 

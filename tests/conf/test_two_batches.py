@@ -25,13 +25,18 @@ SHORT = [
 CHOICE = {"head": "head@target.recommend.head", "loss": "loss@target.recommend.loss"}
 FOR_CATEGORIES = {"loss/cross_entropy"}  # fits no binary label, so it is the source's loss that is set
 DRAWN = ("experiment", "logger")  # drawing is most of the time of so short a run, and does not depend on the rest
-DEPARTMENTS = ["protocol=cross_domain", "++protocol.by=department"]
+DEPARTMENTS = ["protocol=cross_domain", "++dataset.domain=department"]
 ROWS = [
     "protocol=cross_domain",
-    "++dataset.ids=[weekday]",
-    "++dataset.numbers=[price]",
-    "++dataset.binary=[click,like]",
+    "++dataset.features={weekday: id, price: number}",
+    "++dataset.labels={click: binary, like: binary}",
 ]
+MORE = {  # what an option needs of the data
+    "protocol/cross_platform": [*DEPARTMENTS[1:], "task@source=[grocery_recommend]", "task@target=[produce_recommend]",
+                                "task@shared=[]", "protocol=cross_platform"],
+    "split/official": ["++dataset.split=part"],
+    "split/leave_last_out": ["++candidates.min_users=0"],
+}  # fmt: skip
 RUN = [
     "trunk",
     "head",
@@ -39,6 +44,7 @@ RUN = [
     "balancer",
     "transfer",
     "protocol",
+    "split",
     "optimizer",
     "trainer",
     "logger",
@@ -61,7 +67,7 @@ def settings_of(path: Path) -> list[str]:
         return [*alone, *(DEPARTMENTS if "/" in stream else ROWS if stream == "rows" else [])]
     if name_of(path) in FOR_CATEGORIES:
         return [f"{group}@source.interest.{group}={option}"]
-    return [f"{CHOICE.get(group, group)}={option}"]
+    return [f"{CHOICE.get(group, group)}={option}", *MORE.get(name_of(path), [])]
 
 
 @pytest.fixture(scope="module")

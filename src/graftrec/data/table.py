@@ -212,7 +212,7 @@ class Interactions:
 
 
 def distinct(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Sorted distinct values (u,); numpy's own unique hashes integers, which takes ten times as long as sorting them."""
+    """Sorted distinct values (u,); numpy's unique hashes integers, which takes ten times as long as sorting them."""
     if not len(values):
         return values
     ordered = values if bool((values[1:] >= values[:-1]).all()) else np.sort(values)

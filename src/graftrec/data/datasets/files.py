@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -184,6 +184,7 @@ class Files(Dataset):
             unique=self.unique,
             refused=refused,
         )
+        data = replace(data, notes=(*data.notes, *_zeros(data)))
         if self.duplicates == "drop":
             data = deduplicated(data)
         return cored(data, self.k_core) if self.k_core else data
@@ -272,7 +273,8 @@ class Files(Dataset):
         return pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors
 
     def _seconds(self, raw: Raw, column: str) -> pl.Series:
-        return seconds(raw, column, UNITS[self.time_unit], self._clocks.setdefault(column, Clock()))
+        found = seconds(raw, column, UNITS[self.time_unit], self._clocks.setdefault(column, Clock()))
+        return found.set(~found.is_finite().fill_null(True), None)
 
     def _complete(self, frame: pl.DataFrame, refused: dict[str, int]) -> np.ndarray:
         """Rows (n,) bool that have all keys and the features that must be there; the others are counted."""
@@ -348,6 +350,22 @@ def _feature(raw: Raw, name: str, column: Column, whole: set[str]) -> pl.Series:
     if column.clip:
         values = values.clip(*column.clip)
     found: pl.Series = values.sign() * values.abs().log1p() if column.log else values
+    return found
+
+
+def _zeros(data: Interactions) -> list[str]:
+    """A note where ids differ by leading zeros only: they are different ids, and may not have been meant to be."""
+    found = []
+    for role in ("user", "item"):
+        keys = data.keys[role].keys if data.has(role) else pl.Series([], dtype=pl.Int64)
+        if keys.dtype == pl.String and (keys.str.starts_with("0") & (keys.str.len_bytes() > 1)).any():
+            plain = keys.str.strip_chars_start("0")
+            twice = plain.filter(plain.is_duplicated())
+            if len(twice):
+                found.append(
+                    f"{role}: {twice.n_unique():,} ids differ from others by leading zeros only, such as "
+                    f"'{twice[0]}'; they are different {role}s"
+                )
     return found
 
 

@@ -67,8 +67,11 @@ class Protocol(pl.LightningDataModule, ABC):
         """Which rows train, validate and test."""
         return self.split.divide(domains)
 
-    def prepare(self, names: Iterable[str]) -> None:
+    def prepare(self, names: Iterable[str], judged: Iterable[str] | None = None) -> None:
         """Read the dataset and make the streams that tasks ask for, or all of them if ``names`` is empty.
+
+        Args:
+            judged: those of them that need rows to be evaluated on (default: all).
 
         Raises:
             UserError: a stream that does not exist. DataError: a split without a row.
@@ -84,7 +87,7 @@ class Protocol(pl.LightningDataModule, ABC):
         if unknown:
             raise UserError([f"stream '{name}' does not exist{_near(name, list(offered))}" for name in unknown])
         parts = self.divide(domains)
-        chosen = wanted or list(offered)
+        chosen, judged = wanted or list(offered), None if judged is None else set(judged)
         kinds = [[name.removeprefix(d.prefix) for name in chosen if offered[name] is d] for d in domains]
         self._made = Prepared(domains, parts, kinds, self.history, self.candidates, self.split.seed)
         self._domains = {name: offered[name] for name in chosen}
@@ -93,7 +96,7 @@ class Protocol(pl.LightningDataModule, ABC):
             if name not in self.streams:
                 raise DataError("DATA-053", f"{offered[name].data.name}: there is no row for stream '{name}'")
             for part, rows in self.streams[name].splits.items():
-                if not rows:
+                if not rows and (part == "train" or judged is None or name in judged):
                     raise DataError(
                         "DATA-051", f"{offered[name].data.name}: the {part} split of stream '{name}' has no row"
                     )

@@ -55,8 +55,8 @@ class LeaveLastOut(Split):
         total = np.add.reduceat(own.astype(np.int64), first) if len(first) else np.zeros(0, np.int64)
         before = np.cumsum(own) - own - np.repeat(np.cumsum(total) - total, size)
         left = np.repeat(total, size) - before
-        part = np.where(left == 1, 2, np.where(left == 2, 1, np.where(left < 1, -1, 0))).astype(np.int8)
-        part[~own & (left <= 2)] = -1  # what is no event and comes after training is neither trained on nor tested
+        part = np.where(left == 1, 2, np.where(left == 2, 1, 0)).astype(np.int8)
+        part[~own] = np.where(left[~own] <= 1, -1, 0)  # what comes after training is not trained on
         part[np.repeat(total < self.least, size)] = 0
         back = np.empty(len(user), dtype=np.int8)
         back[order] = part
