@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 
+FEW = 12  # relevant items of a row
+
+
 def ranking_metrics(
     scores: Tensor, relevant: Tensor, candidates: Tensor | None = None, k: int = 10
 ) -> dict[str, Tensor]:
@@ -37,14 +40,14 @@ def ranking_metrics(
         nan = scores.new_full((rows,), torch.nan, dtype=torch.float64)
         return {name: nan.clone() for name in (f"ndcg@{k}", f"recall@{k}", f"hr@{k}", f"mrr@{k}", "gauc")}
 
-    hits, start, end = _tie_groups(scores, relevant, candidates)
+    hits, start, end = _ranks(scores, relevant, candidates)
     total = hits.sum(1)
     device = scores.device
     top = min(k, width)
     discount = torch.zeros(width, dtype=torch.float64, device=device)
     discount[:top] = 1.0 / torch.log2(torch.arange(2, top + 2, dtype=torch.float64, device=device))
     gain = torch.cat((discount.new_zeros(1), discount.cumsum(0)))  # (N + 1,): discounts of the first p ranks
-    size = (end - start).double()
+    size = (end - start).clamp(min=1).double()
     dcg = ((gain[end] - gain[start]) / size * hits).sum(1)
     ideal = gain[total.clamp(max=top)]
     found = ((end.clamp(max=top) - start.clamp(max=top)) / size * hits).sum(1)
@@ -102,29 +105,32 @@ def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, k: int) 
         raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
 
 
-def _tie_groups(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Sort each row; return hits (B, N) bool and the first and one-past-last rank (B, N) int64 of a rank's tie group.
+def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the relevant candidates of each row stand: hits (B, R) bool, first and one-past-last rank of their tie group.
 
-    What is no candidate comes after every candidate, in groups of its own, and is never a hit.
+    Columns are relevant items in the order of the catalogue, R the most of any row; where ``hits`` is False there is
+    none. For few of them, counting what is above is quicker than sorting a catalogue.
     """
-    if candidates is None:
-        ordered, index = scores.sort(dim=1, descending=True)
-        hits = relevant.gather(1, index)
-        changes = ordered[:, 1:] != ordered[:, :-1]
+    kept = relevant if candidates is None else relevant & candidates
+    count = kept.sum(1)
+    most = max(1, int(count.max())) if len(count) else 1
+    row, column = kept.nonzero(as_tuple=True)
+    place = torch.arange(len(row), device=scores.device) - (count.cumsum(0) - count)[row]
+    own = scores.new_full((len(scores), most), torch.nan)
+    own[row, place] = scores[row, column]
+    hits = torch.zeros(own.shape, dtype=torch.bool, device=scores.device)
+    hits[row, place] = True
+    ranked, among = scores, torch.tensor(scores.shape[1], device=scores.device)
+    if candidates is not None:
+        ranked, among = scores.masked_fill(~candidates, -torch.inf), candidates.sum(1, keepdim=True)
+    if most <= FEW:
+        start = torch.stack([(ranked > one[:, None]).sum(1) for one in own.unbind(1)], 1)
+        end = torch.stack([(ranked >= one[:, None]).sum(1) for one in own.unbind(1)], 1)
     else:
-        index = scores.argsort(dim=1, descending=True)
-        last = (~candidates).gather(1, index).byte().argsort(dim=1, stable=True)
-        index = index.gather(1, last)
-        ordered, ranked = scores.gather(1, index), candidates.gather(1, index)
-        hits = relevant.gather(1, index) & ranked
-        changes = (ordered[:, 1:] != ordered[:, :-1]) | (ranked[:, 1:] != ranked[:, :-1])
-    rows, width = scores.shape
-    rank = torch.arange(width, device=scores.device).expand(rows, width)
-    edge = torch.ones(rows, 1, dtype=torch.bool, device=scores.device)
-    start = torch.where(torch.cat((edge, changes), 1), rank, 0).cummax(1).values
-    closed = torch.where(torch.cat((changes, edge), 1), rank + 1, width)
-    end = closed.flip(1).cummin(1).values.flip(1)
-    return hits, start, end
+        ordered = ranked.sort(1).values
+        start = scores.shape[1] - torch.searchsorted(ordered, own, right=True)
+        end = scores.shape[1] - torch.searchsorted(ordered, own)
+    return hits, start, torch.minimum(end, among)  # what is no candidate comes after those of the lowest score
 
 
 def _first_hit(hits: Tensor, start: Tensor, end: Tensor, top: int) -> tuple[Tensor, Tensor]:
@@ -134,7 +140,7 @@ def _first_hit(hits: Tensor, start: Tensor, end: Tensor, top: int) -> tuple[Tens
     the group hold none with probability prod_{i<j} (n - r - i) / (n - i), and the next is then relevant with
     r / (n - j).
     """
-    at = hits.byte().argmax(1, keepdim=True)  # (B, 1): a rank in that group; 0 in a row without, masked by the caller
+    at = start.masked_fill(~hits, torch.iinfo(start.dtype).max).argmin(1, keepdim=True)  # (B, 1): one of that group
     before = start.gather(1, at)
     after = end.gather(1, at)
     size = after - before

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,7 +26,38 @@ UNITS = {"s": 1.0, "ms": 1e-3, "days": DAY, "order": DAY}
 PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "0": 0, "1": 1, "2": 2}
 ROWS = 200_000  # read at a time
 CACHED = 32_000_000  # bytes of files, from which on a second start is worth a cache
+LATEST = 250_000_000_000.0  # seconds: the year 9892
 TAKEN = {"user", "item", "time", "basket", "domain", "split", "event", "weight", "long", "recent", "candidate", "cross"}
+TAKEN |= {"recent_age", "recent_behaviour", "cold_user", "cold_item"}
+
+
+@dataclass
+class State:
+    """What the batches of all files have in common, and what is counted over them.
+
+    Args:
+        clocks: of each column of times. widths: of vectors. types: of ids, and the file that had them first.
+        refused: reason -> rows that were dropped. cut: column of lists -> rows that have too many values.
+        long: column -> ids that are too long. low, high: first and last time, days.
+    """
+
+    clocks: dict[str, Clock] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+    types: dict[str, tuple[pl.DataType, str]] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    long: dict[str, int] = field(default_factory=dict)
+    low: float = np.inf
+    high: float = -np.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Typed:
+    """Rows of a batch: a frame as `Builder` takes it, vectors, and for features that must be there where they are not."""
+
+    frame: pl.DataFrame
+    vectors: dict[str, Floats]
+    absent: dict[str, pl.Series]
 
 
 class Files(Dataset):
@@ -87,6 +119,8 @@ class Files(Dataset):
             raise ValueError(f"time_unit should be one of {', '.join(UNITS)}. Found {time_unit}.")
         if k_core < 0:
             raise ValueError(f"k_core should be at least 0. Found {k_core}.")
+        if duplicates not in ("keep", "drop"):
+            raise ValueError(f"duplicates should be keep or drop. Found {duplicates}.")
         self.paths = [(path, 0), *((more, at) for more, at in ((val, 1), (test, 2)) if more)]
         if split and len(self.paths) > 1:
             raise ValueError("split, a column, and val or test, files, say the same twice.")
@@ -96,6 +130,7 @@ class Files(Dataset):
         self.keys = {role: column for role, column in named.items() if column}
         self.features = columns_of("features", features)
         self.labels = {column: str(kind) for column, kind in (labels or {}).items()}
+        self.known_after = tuple(known_after)
         self.events = dict(events or {})
         self.attributes = {"user": users, "item": items}
         self.attribute_columns = {
@@ -103,46 +138,78 @@ class Files(Dataset):
             "item": None if item_features is None else columns_of("item_features", item_features),
         }
         self.duplicates, self.k_core, self.cache = duplicates, k_core, cache
-        self._check(known_after)
+        problems = [*self._wrong_columns(), *self._wrong_attributes(), *self._wrong_filters()]
+        if problems:
+            raise ValueError("; ".join(problems))
 
-    def _check(self, known_after: Sequence[str]) -> None:
+    def _wrong_columns(self) -> list[str]:
         problems = []
-        for column in self.features:
-            if column in known_after:
+        made: dict[str, str] = {}
+        for column, meaning in self.features.items():
+            if column in self.known_after:
                 problems.append(
                     f"features: '{column}' is known only after the row (known_after), so it would leak the answer"
                 )
             if column in self.labels:
                 problems.append(f"features: '{column}' is a label as well, so it would be the answer")
-            if column in TAKEN - {self.keys.get(role) for role in ("time",)}:
+            itself = column in ("user", "item") and self.keys.get(column) == column and meaning.kind == "id"
+            if column in TAKEN and meaning.kind != "date" and not itself:
                 problems.append(f"features: '{column}' is a name that graftrec uses itself; rename the column")
+            for name in _made_of(column, meaning):
+                if name in made or (name != column and name in (*self.features, *self.labels, *TAKEN)):
+                    other = made.get(name, name)
+                    problems.append(f"features: '{name}' would be of '{column}' and of '{other}'; rename one")
+                made[name] = column
         for column, kind in self.labels.items():
             if kind not in get_args(LabelKind):
                 problems.append(f"labels.{column}: should be one of {', '.join(get_args(LabelKind))}, found {kind}")
             if column in TAKEN:
                 problems.append(f"labels: '{column}' is a name that graftrec uses itself; rename the column")
         for column in self.events:
-            if self.labels.get(column) not in ("binary", "number") and column not in self.features:
+            number = column in self.features and self.features[column].kind == "number"
+            if self.labels.get(column) not in ("binary", "number") and not number:
                 problems.append(f"events: '{column}' is neither a label of kind binary or number nor a number feature")
         if len(self.events) > 7:
             problems.append(f"events: at most 7 kinds of behaviour, found {len(self.events)}")
-        if self.k_core and not {"user", "item"} <= set(self.keys):
-            problems.append("k_core: needs user and item")
+        if not (self.keys or self.features or self.labels):
+            problems.append("no column is named: user and item, or labels, are what can be learned from")
+        return problems
+
+    def _wrong_attributes(self) -> list[str]:
+        problems = []
         for role in ("user", "item"):
             if self.attributes[role] and role not in self.keys:
                 problems.append(f"{role}s: a file of no use without dataset.{role}, the column that keys it")
-        if problems:
-            raise ValueError("; ".join(problems))
+            columns = self.attribute_columns[role] or {}
+            if columns and not self.attributes[role]:
+                problems.append(f"{role}_features: of no use without dataset.{role}s, the file that has them")
+            for name, column in columns.items():
+                where = f"{role}_features.{name}"
+                if name in self.known_after:
+                    problems.append(f"{where}: known only after the row (known_after), so it would leak the answer")
+                if column.kind == "history":
+                    problems.append(f"{where}: an attribute is no history; its kind may be ids")
+                if column.missing == "drop" or column.outliers or (column.buckets and column.kind == "number"):
+                    problems.append(f"{where}: missing=drop, outliers and buckets of numbers are of features of rows")
+        return problems
+
+    def _wrong_filters(self) -> list[str]:
+        both = {"user", "item"} <= set(self.keys)
+        problems = ["k_core: needs user and item"] if self.k_core and not both else []
+        return problems + (["duplicates: drop needs user and item"] if self.duplicates == "drop" and not both else [])
 
     def read(self) -> Interactions:
         files = [file for path, _ in self.paths for file in readers.find(path)]
         known = [file for path in self.attributes.values() if path for file in readers.find(path)]
         size = sum(os.path.getsize(file) for file in files)
-        if self.cache == "off" or (size < CACHED and not self.cache):
+        root = None
+        if self.cache != "off" and (size >= CACHED or self.cache):
+            root = cache.folder_of(self.cache)
+        if root is None:
             return self._read(None)
         meaning = {key: value for key, value in vars(self).items() if key != "cache"}
         meaning |= {"features": {name: asdict(column) for name, column in self.features.items()}}
-        folder = cache.folder_of(self.cache) / f"{self.name}-{cache.fingerprint([*files, *known], meaning)}"
+        folder = root / f"{self.name}-{cache.fingerprint([*files, *known], meaning)}"
         found = cache.load(folder)
         if found is None:
             with cache.draft(folder) as draft:
@@ -154,37 +221,32 @@ class Files(Dataset):
 
     def _read(self, folder: Path | None) -> Interactions:
         attributes = {kind: self._attributes(kind) for kind in ("user", "item")}
-        domain_of = self._domain_of(attributes)
-        shape = self._shape()
-        builder = Builder(shape, folder)
-        self._clocks: dict[str, Clock] = {}
-        refused: dict[str, int] = {}
-        low, high = np.inf, -np.inf
-        for path, part in self.paths:
-            wanted = self._wanted(domain_of is not None)
-            whole = readers.whole(path, self._worded(wanted))
-            for raw in readers.batches(path, wanted, self._lists(), ROWS):
-                frame, vectors = self._typed(raw, part, domain_of, whole)
-                kept = self._complete(frame, refused)
-                frame = frame.filter(pl.Series(kept))
-                if "time" in frame.columns and len(frame):
-                    low = min(low, float(frame["time"].min()))  # type: ignore[arg-type]
-                    high = max(high, float(frame["time"].max()))  # type: ignore[arg-type]
-                builder.add(frame, {name: values[kept] for name, values in vectors.items()})
-        if not builder.size:
-            raise DataError("DATA-010", f"{self.path}: 0 rows to use")
-        if "time" in self.keys and self.time_unit != "order":
-            self._check_dates(low, high)
-        data = builder.done(
-            self.name,
-            clock=self.time_unit != "order",
-            behaviours=tuple(self.events),
-            users=attributes["user"],
-            items=attributes["item"],
-            unique=self.unique,
-            refused=refused,
-        )
-        data = replace(data, notes=(*data.notes, *_zeros(data)))
+        domain_of = self._domain_of()
+        wanted, state = self._wanted(domain_of is not None), State()
+        words, lists = self._worded(wanted), self._lists("ids", "history")
+        with closing(Builder(self._shape(), folder)) as builder:
+            for path, part in self.paths:
+                whole = readers.whole(path, [*words, *lists], lists) if words or lists else set()
+                for raw in readers.batches(path, wanted, self._lists("ids", "history", "vector"), ROWS):
+                    typed_rows = self._typed(raw, part, domain_of, whole, state)
+                    kept = self._complete(typed_rows, state)
+                    frame = typed_rows.frame.filter(pl.Series(kept))
+                    self._count(frame, state)
+                    builder.add(frame, {name: values[kept] for name, values in typed_rows.vectors.items()})
+            if not builder.size:
+                raise DataError("DATA-010", f"{self.path}: 0 rows to use{_reasons(state.refused)}")
+            if "time" in self.keys and self.time_unit != "order":
+                self._check_dates(state)
+            data = builder.done(
+                self.name,
+                clock=self.time_unit != "order",
+                behaviours=tuple(self.events),
+                users=attributes["user"],
+                items=attributes["item"],
+                unique=self.unique,
+                refused=state.refused,
+            )
+        data = replace(data, notes=(*_zeros(data), *self._notes(state)))
         if self.duplicates == "drop":
             data = deduplicated(data)
         return cored(data, self.k_core) if self.k_core else data
@@ -193,7 +255,7 @@ class Files(Dataset):
         columns: dict[str, Column] = {}
         for name, column in self.features.items():
             if column.kind == "date":
-                columns |= {f"{name}_{part}": Column("id") for part in column.parts}
+                columns |= {part: Column("id") for part in _made_of(name, column)}
             else:
                 columns[name] = column
         return Shape(
@@ -217,98 +279,135 @@ class Files(Dataset):
         ids += [name for name, kind in self.labels.items() if kind == "category"]
         return [name for name in dict.fromkeys([*roles, *ids]) if name in wanted]
 
-    def _lists(self) -> list[str]:
-        return [name for name, column in self.features.items() if column.kind in ("ids", "history", "vector")]
+    def _lists(self, *kinds: str) -> list[str]:
+        return [name for name, column in self.features.items() if column.kind in kinds]
 
-    def _typed(
-        self, raw: Raw, part: int, domain_of: pl.DataFrame | None, whole: set[str]
-    ) -> tuple[pl.DataFrame, dict[str, Floats]]:
+    def _typed(self, raw: Raw, part: int, domain_of: pl.DataFrame | None, whole: set[str], state: State) -> Typed:
         """Columns of the types that `Builder` takes, every fault of these rows in one error."""
         problems: list[DataError] = []
         found: dict[str, pl.Series] = {}
         vectors: dict[str, Floats] = {}
+        absent: dict[str, pl.Series] = {}
 
-        def read(name: str, made: Any) -> None:
+        def read(made: Callable[[], None]) -> None:
             try:
-                found[name] = made()
+                made()
             except DataError as error:
                 problems.append(error)
 
-        for role, column in self.keys.items():
+        def key(role: str, column: str) -> None:
             if role == "time":
-                read("time", lambda column=column: self._seconds(raw, column) / DAY)
+                found[role] = self._seconds(raw, column, state) / DAY
             elif role == "weight":
-                read("weight", lambda column=column: typed.weight(raw, column))
+                found[role] = typed.weight(raw, column)
             elif role == "split":
-                read("split", lambda column=column: _split(raw, column))
+                found[role] = _split(raw, column)
             elif role != "domain" or domain_of is None:
-                read(role, lambda column=column: typed.words(raw, column, column in whole))
-        for name, meaning in self.features.items():
-            if meaning.kind == "vector":
-                try:
-                    vectors[name] = typed.vector(raw, name)
-                except DataError as error:
-                    problems.append(error)
-            elif meaning.kind == "date":
-                read(name, lambda name=name: self._seconds(raw, name))
-                if name in found:
-                    found |= _date_parts(name, meaning, found.pop(name))
+                found[role] = _words(raw, column, whole, state)
+
+        def feature(name: str, column: Column) -> None:
+            if column.kind == "vector":
+                vectors[name], there = _vectors(raw, name, column, state.widths, column.missing == "drop")
+            elif column.kind == "date":
+                moments = self._seconds(raw, name, state)
+                found.update(_date_parts(raw, name, column, moments, self.time_unit))
+                there = moments.is_not_null()
+            elif column.kind in ("ids", "history"):
+                found[name] = _listed(raw, name, column, whole, state)
+                there = found[name].list.len() > 0
             else:
-                read(name, lambda name=name, meaning=meaning: _feature(raw, name, meaning, whole))
-        for name, kind in self.labels.items():
+                found[name] = (
+                    _number(raw, name, column)
+                    if column.kind == "number"
+                    else (_text(raw, name) if column.kind == "text" else _words(raw, name, whole, state))
+                )
+                there = found[name].is_not_null()
+            if column.missing == "drop":
+                absent[name] = ~there
+
+        def label(name: str, kind: str) -> None:
             if kind == "category":
-                read(name, lambda name=name: typed.words(raw, name, name in whole))
+                found[name] = _words(raw, name, whole, state)
             else:
-                made = typed.binary if kind == "binary" else typed.number
-                read(name, lambda name=name, made=made: made(raw, name))
+                found[name] = (typed.binary if kind == "binary" else typed.number)(raw, name).fill_nan(None)
+
+        for role, column in self.keys.items():
+            read(lambda role=role, column=column: key(role, column))
+        for name, meaning in self.features.items():
+            read(lambda name=name, meaning=meaning: feature(name, meaning))
+        for name, kind in self.labels.items():
+            read(lambda name=name, kind=kind: label(name, kind))
         DataError.raise_all(problems)
         if domain_of is not None:
-            key, frame = domain_of.columns[0], domain_of
-            own = pl.DataFrame({key: found[key].cast(frame.schema[key], strict=False)})
-            found["domain"] = own.join(frame, on=key, how="left", maintain_order="left")["domain"]
-        if self.events:
-            found["event"] = _events({name: found[name] for name in self.events}, self.events)
+            kind, own = domain_of.columns[0], pl.DataFrame({"key": found[domain_of.columns[0]]})
+            frame = domain_of.select(pl.col(kind).cast(own["key"].dtype, strict=False).alias("key"), "domain")
+            frame = frame.drop_nulls("key").unique("key", keep="first", maintain_order=True)
+            found["domain"] = own.join(frame, on="key", how="left", maintain_order="left")["domain"]
+        if self.events:  # of numbers as they stand, before they are clipped or filled
+            own_labels = {name: found[name] for name in self.events if name in self.labels}
+            shown = {name: own_labels.get(name, typed.number(raw, name).fill_nan(None)) for name in self.events}
+            found["event"] = _events(shown, self.events)
         if len(self.paths) > 1:
             found["split"] = pl.Series([part], dtype=pl.Int8).new_from_index(0, len(raw.frame))
-        return pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors
+        return Typed(pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors, absent)
 
-    def _seconds(self, raw: Raw, column: str) -> pl.Series:
-        found = seconds(raw, column, UNITS[self.time_unit], self._clocks.setdefault(column, Clock()))
+    def _seconds(self, raw: Raw, column: str, state: State) -> pl.Series:
+        found = seconds(raw, column, UNITS[self.time_unit], state.clocks.setdefault(column, Clock()))
         return found.set(~found.is_finite().fill_null(True), None)
 
-    def _complete(self, frame: pl.DataFrame, refused: dict[str, int]) -> np.ndarray:
+    def _complete(self, rows: Typed, state: State) -> np.ndarray:
         """Rows (n,) bool that have all keys and the features that must be there; the others are counted."""
-        kept = np.ones(len(frame), dtype=bool)
-        keys = [role for role in ("user", "item", "time", "domain", "split", "weight") if role in self.keys]
-        needed = [name for name, column in self.features.items() if column.missing == "drop" and name in frame.columns]
-        groups = {"no " + ", ".join(keys): keys} | {f"no {name}": [name] for name in needed}
-        for reason, names in groups.items():
-            if not names:
-                continue
-            bad = frame.select(pl.any_horizontal(pl.col(names).is_null()).alias("bad"))["bad"].to_numpy()
+        roles = [role for role in ("user", "item", "time", "domain", "split", "weight") if role in self.keys]
+        reasons = {f"no {name}": missing.to_numpy() for name, missing in rows.absent.items()}
+        if roles:
+            lacking = rows.frame.select(pl.any_horizontal(pl.col(roles).is_null()).alias("bad"))["bad"]
+            reasons = {"no " + ", ".join(roles): lacking.to_numpy(), **reasons}
+        kept = np.ones(len(rows.frame), dtype=bool)
+        for reason, bad in reasons.items():
             if (bad & kept).any():
-                refused[reason] = refused.get(reason, 0) + int((bad & kept).sum())
+                state.refused[reason] = state.refused.get(reason, 0) + int((bad & kept).sum())
             kept &= ~bad
         return kept
 
-    def _check_dates(self, low: float, high: float) -> None:
+    def _count(self, frame: pl.DataFrame, state: State) -> None:
+        """Note the times and the sizes of lists of rows that are kept."""
+        if "time" in frame.columns and len(frame):
+            state.low = min(state.low, float(frame["time"].min()))  # type: ignore[arg-type]
+            state.high = max(state.high, float(frame["time"].max()))  # type: ignore[arg-type]
+        for name in self._lists("ids", "history"):
+            long = int((frame[name].list.len() > self.features[name].length).sum())
+            state.cut[name] = state.cut.get(name, 0) + long
+
+    def _notes(self, state: State) -> list[str]:
+        found = [
+            f"{column}: {count:,} ids are longer than {typed.LONGEST:,} characters and count as missing"
+            for column, count in state.long.items()
+        ]
+        for name, count in state.cut.items():
+            if count:
+                length, side = self.features[name].length, _side(self.features[name])
+                found.append(f"{name}: {count:,} rows have more than {length} values, of which the {side} are kept")
+        return found
+
+    def _check_dates(self, state: State) -> None:
         """DataError unless the times are dates."""
         try:
-            for moment in (low, high):
+            for moment in (state.low, state.high):
                 datetime.fromtimestamp(moment * DAY, timezone.utc)
         except (ValueError, OverflowError, OSError):
             raise DataError(
                 "DATA-042", f"{self.path}: '{self.keys['time']}' is no date in time_unit={self.time_unit}; try another"
             ) from None
 
-    def _domain_of(self, known: Mapping[str, Attributes | None]) -> pl.DataFrame | None:
+    def _domain_of(self) -> pl.DataFrame | None:
         """The domain of each user or item (user or item, domain), where it is an attribute of theirs."""
         column = self.keys.get("domain", "")
         if not column or column in readers.columns(self.path):
             return None
-        for kind, frame in known.items():
-            if frame is not None and column in frame.frame.columns:
-                return frame.frame.select(pl.col("key").alias(kind), pl.col(column).alias("domain"))
+        for kind, path in self.attributes.items():
+            if path and {column, self.keys[kind]} <= set(readers.columns(path)):
+                raw = readers.read(path, [self.keys[kind], column])
+                return pl.DataFrame({kind: typed.words(raw, self.keys[kind]), "domain": typed.words(raw, column)})
         return None
 
     def _attributes(self, kind: str) -> Attributes | None:
@@ -319,13 +418,40 @@ class Files(Dataset):
         there, columns = readers.columns(path), self.attribute_columns[kind]
         if key not in there:
             raise UserError(f"dataset.{kind}s: {path} has no column '{key}'; it has {', '.join(there)}")
-        names = [name for name in there if name != key] if columns is None else list(columns)
-        lists = [name for name, column in (columns or {}).items() if column.kind in ("ids", "vector")]
-        raw = readers.read(path, [key, *names], lists=lists)
-        frame = raw.frame.with_columns(typed.words(raw, key).alias(kind))
-        if raw.text:
-            frame = frame.with_columns(pl.col(pl.String).replace({"": None}))
-        return attributes(frame.select(kind, *(name for name in names if name != kind)), kind, columns)
+        if columns is None:
+            columns = {name: Column("id") for name in there if name not in (key, *self.known_after)}
+        lists = [name for name, column in columns.items() if column.kind in ("ids", "vector")]
+        raw = readers.read(path, [key, *columns], lists=lists)
+        problems: list[DataError] = []
+        found: dict[str, pl.Series] = {}
+        for name, column in columns.items():
+            try:
+                found |= self._attribute(raw, name, column)
+            except DataError as error:
+                problems.append(error)
+        DataError.raise_all(problems)
+        taken = [name for name in found if name in ("key", kind)]
+        if taken:
+            raise UserError(f"dataset.{kind}s: '{taken[0]}' in {path} is a name that graftrec uses itself; rename it")
+        parts = {name: Column("id") for name in found if name not in columns}
+        meanings = {name: column for name, column in columns.items() if column.kind != "date"} | parts
+        frame = pl.DataFrame({kind: typed.words(raw, key), **found})
+        return attributes(frame, kind, meanings)
+
+    def _attribute(self, raw: Raw, name: str, column: Column) -> dict[str, pl.Series]:
+        """An attribute as `graftrec.data.content` takes it; a date becomes several."""
+        if column.kind == "number":
+            values = typed.number(raw, name).fill_nan(None)
+            return {name: values if column.fill is None else values.fill_null(column.fill)}
+        if column.kind == "date":
+            return _date_parts(raw, name, column, self._seconds(raw, name, State()), self.time_unit)
+        if column.kind == "vector":
+            matrix, there = _vectors(raw, name, column, {}, True)
+            lists = pl.DataFrame({"v": pl.Series(matrix).arr.to_list(), "there": there})
+            return {name: lists.select(pl.when("there").then("v"))["v"]}
+        if column.kind == "id":
+            return {name: typed.words(raw, name)}
+        return {name: _text(raw, name) if column.kind == "text" or raw.text else raw.frame[name]}
 
 
 def columns_of(name: str, given: Mapping[str, Any] | None) -> dict[str, Column]:
@@ -333,18 +459,71 @@ def columns_of(name: str, given: Mapping[str, Any] | None) -> dict[str, Column]:
     found = {}
     for column, meaning in (given or {}).items():
         try:
-            found[column] = Column.of(meaning)
+            made = Column.of(meaning)
         except ValueError as error:
             raise ValueError(f"{name}.{column}: {error}") from None
+        found[column] = replace(made, clip=tuple(made.clip), parts=tuple(made.parts))
     return found
 
 
-def _feature(raw: Raw, name: str, column: Column, whole: set[str]) -> pl.Series:
-    if column.kind in ("ids", "history"):
-        return typed.listed(raw, name, column.separator)
-    if column.kind != "number":
-        return typed.words(raw, name, name in whole)
-    values = typed.number(raw, name)
+def _made_of(name: str, column: Column) -> list[str]:
+    """Columns of a batch that come of a feature."""
+    if column.kind == "date":
+        return [f"{name}_{part}" for part in column.parts]
+    return [name, f"{name}_age"] if column.kind == "history" else [name]
+
+
+def _reasons(refused: Mapping[str, int]) -> str:
+    return f" ({'; '.join(f'{count:,} rows: {reason}' for reason, count in refused.items())})" if refused else ""
+
+
+def _side(column: Column) -> str:
+    return f"newest {column.length}" if column.kind == "history" else f"first {column.length}"
+
+
+def _words(raw: Raw, column: str, whole: set[str], state: State) -> pl.Series:
+    """Ids, of one type in all files; those that are too long are counted."""
+    _count_long(raw, column, raw.frame[column], state)
+    return _one_type(raw, column, typed.words(raw, column, column in whole), state)
+
+
+def _listed(raw: Raw, name: str, column: Column, whole: set[str], state: State) -> pl.Series:
+    """Lists of ids, likewise."""
+    values = raw.frame[name]
+    if values.dtype == pl.String:  # only those that may hold a long one
+        values = values.filter(values.str.len_bytes() > typed.LONGEST).str.split(column.separator)
+    if values.dtype.is_nested():
+        _count_long(raw, name, values.explode(empty_as_null=False, keep_nulls=False), state)
+    return _one_type(raw, name, typed.listed(raw, name, column.separator, name in whole), state)
+
+
+def _count_long(raw: Raw, column: str, values: pl.Series, state: State) -> None:
+    if values.dtype == pl.String and (values.str.len_bytes() > typed.LONGEST).any():
+        count = typed.too_long(replace(raw, frame=pl.DataFrame({column: values})), column)
+        if count:
+            state.long[column] = state.long.get(column, 0) + count
+
+
+def _one_type(raw: Raw, column: str, values: pl.Series, state: State) -> pl.Series:
+    """Ids of the type that the first file had; DataError if these are of another."""
+    nested, dtype = values.dtype.is_nested(), getattr(values.dtype, "inner", values.dtype)
+    plain = pl.Int64() if dtype.is_integer() and dtype != pl.UInt64 else dtype
+    known = state.types.get(column)
+    if known is not None and known[0] != plain:
+        flat = values.explode(empty_as_null=False, keep_nulls=False) if nested else values.drop_nulls()
+        if len(flat):
+            raise DataError(
+                "DATA-031",
+                f"column '{column}' is {plain} in {raw.name}, {known[0]} in {known[1]}; write both as one type",
+            )
+        plain = known[0]
+    elif known is None and values.null_count() < len(values):
+        state.types[column] = (plain, raw.name)
+    return values if plain == dtype else values.cast(pl.List(plain) if nested else plain)
+
+
+def _number(raw: Raw, name: str, column: Column) -> pl.Series:
+    values = typed.number(raw, name).fill_nan(None)
     if column.fill is not None:
         values = values.fill_null(column.fill)
     if column.clip:
@@ -353,13 +532,37 @@ def _feature(raw: Raw, name: str, column: Column, whole: set[str]) -> pl.Series:
     return found
 
 
+def _text(raw: Raw, name: str) -> pl.Series:
+    """Text of any length, null where empty."""
+    values: pl.Series = raw.frame[name].cast(pl.String)
+    return values.set(values == "", None)
+
+
+def _vectors(raw: Raw, name: str, column: Column, widths: dict[str, int], gaps: bool) -> tuple[Floats, pl.Series]:
+    """Vectors (n, V) of one width in all batches, and which rows have one; zeros for the others if ``gaps`` may be."""
+    values = raw.frame[name]
+    empty = values.str.strip_chars() == "" if values.dtype == pl.String else values.list.len() == 0
+    there: pl.Series = ~(values.is_null() | empty.fill_null(False))
+    if gaps and not there.any():
+        return np.zeros((len(values), widths.get(name, 0)), np.float32), there
+    if gaps and not there.all():
+        filled = pl.DataFrame({"v": values, "there": there}).select(
+            pl.when("there").then("v").otherwise(pl.lit(values.filter(there).head(1)).first())
+        )
+        raw = replace(raw, frame=filled.select(pl.col("v").alias(name)))
+    matrix = typed.vector(raw, name, column.separator, widths.get(name, 0))
+    widths[name] = matrix.shape[1]
+    matrix[~there.to_numpy()] = 0.0
+    return matrix, there
+
+
 def _zeros(data: Interactions) -> list[str]:
     """A note where ids differ by leading zeros only: they are different ids, and may not have been meant to be."""
     found = []
     for role in ("user", "item"):
         keys = data.keys[role].keys if data.has(role) else pl.Series([], dtype=pl.Int64)
         if keys.dtype == pl.String and (keys.str.starts_with("0") & (keys.str.len_bytes() > 1)).any():
-            plain = keys.str.strip_chars_start("0")
+            plain = keys.str.strip_chars_start("0").replace("", "0")
             twice = plain.filter(plain.is_duplicated())
             if len(twice):
                 found.append(
@@ -369,7 +572,10 @@ def _zeros(data: Interactions) -> list[str]:
     return found
 
 
-def _date_parts(name: str, column: Column, seconds: pl.Series) -> dict[str, pl.Series]:
+def _date_parts(raw: Raw, name: str, column: Column, seconds: pl.Series, unit: str) -> dict[str, pl.Series]:
+    """Ids (n,) of the parts of a date, null where there is none."""
+    odd = (seconds.abs() >= LATEST).fill_null(False)
+    refuse(raw, name, odd, "DATA-042", f"is no date in time_unit={unit}")
     moments = pl.DataFrame({"at": (seconds * 1e6).cast(pl.Int64).cast(pl.Datetime("us"))})
     return {
         f"{name}_{part}": moments.select(getattr(pl.col("at").dt, part)().cast(pl.Int32).alias("part"))["part"]
@@ -379,6 +585,7 @@ def _date_parts(name: str, column: Column, seconds: pl.Series) -> dict[str, pl.S
 
 def _split(raw: Raw, column: str) -> pl.Series:
     text = raw.frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
+    text = text.set(text == "", None)
     found: pl.Series = text.replace_strict(PARTS, default=None, return_dtype=pl.Int8)
     refuse(raw, column, found.is_null() & text.is_not_null(), "DATA-045", "is none of train, val and test")
     return found
