@@ -29,14 +29,14 @@ FILES = {
     "dataset/work.yaml": f"""_target_: graftrec.data.datasets.files.Files
 path: work.parquet
 name: work
-ids: [{", ".join(IDS)}]
-numbers: [{", ".join(NUMBERS)}]
-binary: [{", ".join(LABELS)}]
+split: part
+features: {{{", ".join([f"{name}: id" for name in IDS] + [f"{name}: number" for name in NUMBERS])}}}
+labels: {{{", ".join(f"{name}: binary" for name in LABELS)}}}
 """,
 }
 COMMAND = [
-    "train", "--config-dir", "conf", "dataset=work", "protocol=cross_domain", "protocol.split=order",
-    "protocol.val_until=0.801", f"protocol.batch_size={BATCH}", "trunk=mmoe", "trunk.experts=4",
+    "train", "--config-dir", "conf", "dataset=work", "protocol=cross_domain", "split=official",
+    f"protocol.batch_size={BATCH}", "trunk=mmoe", "trunk.experts=4",
     "trunk.hidden=[256,128]", "task@source=[like]", "task@target=[click]", "task@shared=[]", "twin=false",
     "transfer.epochs=1", f"encoder.width={WIDTH}", "encoder.dropout=0.0", "encoder.id_dropout=0.0",
     "source.like.head.dropout=0.0", "target.click.head.dropout=0.0", "schedule=constant",
@@ -62,7 +62,8 @@ def make_work(rows: int, path: Path) -> None:
         like -= 0.1 * value
     for name, effect, shift in (("click", click, 1.5), ("like", like, 2.0)):
         columns[name] = (random.random(rows) < 1 / (1 + np.exp(shift - effect))).astype(np.float32)
-    pl.DataFrame(columns).write_parquet(path)
+    part = pl.Series(np.arange(rows) / rows).cut([0.8, 0.801], labels=["train", "val", "test"]).cast(pl.String)
+    pl.DataFrame(columns).with_columns(part.alias("part")).write_parquet(path)
 
 
 class Bare(nn.Module):

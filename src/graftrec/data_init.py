@@ -11,7 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
+from graftrec.config import conf_dir
 from graftrec.data import readers
+from graftrec.data.datasets.files import PARTS, TAKEN
 from graftrec.data.domains import slug
 from graftrec.errors import UserError
 
@@ -21,10 +23,12 @@ NAMES = {
     "time": r"(time|timestamp|date|datetime|ts|day|when|created|unix|.*_at)",
     "basket": r"(basket|order|invoice|transaction|cart)",
     "domain": r"(domain|platform|site|market|scenario)",
+    "split": r"(split|fold|part|partition|subset|set)",
     "label": r"(label|click|like|buy|bought|purchase|view|watch|conversion|convert|rating|stars|score)(d|ed)?",
 }
 AFTER = r".*(play|watch|dwell|stay|view|read|comment|listen)_?(ing)?_?(time|duration|seconds|ms|ratio)(_.*)?"
 DOMAINS = 8  # more values than this are a feature
+NO_NAMES = {"nan", "inf", "null", "none", "true", "false", "yes", "no", "on", "off"}  # to YAML
 USAGE = "graftrec data init FILE [FILE...] [--out FOLDER]"
 
 
@@ -51,7 +55,7 @@ def main(words: Sequence[str]) -> int:
     path = files[0] if len(files) == 1 else _pattern(files)
     raw = next(iter(readers.batches(path, [])))  # what the first rows say is enough to guess
     guess = look(raw.frame)
-    name = re.sub(r"\W+", "_", Path(files[0]).name.partition(".")[0]).strip("_").lower() or "mine"
+    name = _name(Path(files[0]).name.partition(".")[0])
     written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
     width = max(len(column) for column, _, _ in guess.why)
     for column, kind, reason in guess.why:
@@ -60,7 +64,7 @@ def main(words: Sequence[str]) -> int:
     print(
         f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong"
     )
-    ranked = "candidates.min_users=2" if not guess.labels else ""
+    ranked = "candidates.min_users=2" if {"user", "item"} <= set(guess.keys) else ""
     protocol = f"cross_domain split={_split(guess)} {ranked}".rstrip()
     print(f"check    graftrec data check --config-dir {folder} dataset={name} protocol={protocol}")
     print(f"train    graftrec train --config-dir {folder} experiment={name}")
@@ -71,12 +75,13 @@ def look(frame: pl.DataFrame) -> Guess:
     """Guess the role and kind of every column from its name and its values."""
     guess = Guess()
     rows = len(frame)
-    for role in ("user", "item", "time", "basket", "domain"):
+    for role in ("user", "item", "time", "basket", "domain", "split"):
         found = [
             column for column in frame.columns if re.fullmatch(rf"{NAMES[role]}([_ ]?(id|key|no))?", column.lower())
         ]
         found = [column for column in found if column not in guess.keys.values()]
         found = [column for column in found if role != "time" or _unit(frame[column])]
+        found = [column for column in found if role != "split" or _parts(frame[column])]
         if found:
             guess.keys[role] = found[0]
             guess.say(found[0], role, "by its name")
@@ -95,14 +100,16 @@ def look(frame: pl.DataFrame) -> Guess:
     for column in frame.columns:
         if column in guess.keys.values():
             continue
-        values = frame[column].drop_nulls()
-        values = values.replace({"": None}).drop_nulls() if values.dtype == pl.String else values
+        values = frame[column].fill_nan(None) if frame[column].dtype.is_float() else frame[column]
+        values = (values.replace({"": None}) if values.dtype == pl.String else values).drop_nulls()
         distinct = values.n_unique()
         numeric = values.cast(pl.Float64, strict=False)
         words = {str(value).lower() for value in values.head(1000).unique()}
         is_label = re.fullmatch(rf"(is_)?{NAMES['label']}", column.lower()) is not None
         if distinct < 2:
             guess.say(column, "-", "left out: one value only")
+        elif column in TAKEN:
+            guess.say(column, "-", "left out: a name that graftrec uses itself; rename the column to have it")
         elif re.fullmatch(AFTER, column.lower()):
             guess.after.append(column)
             guess.say(column, "-", "left out: by its name known only after the row, so it would leak the answer")
@@ -196,7 +203,23 @@ def _task(task: str, prefix: str, label: str, kind: str) -> str:
 
 
 def _split(guess: Guess) -> str:
+    if "split" in guess.keys:
+        return "official"
     return "time" if "time" in guess.keys else "random"
+
+
+def _name(file: str) -> str:
+    """What the dataset is called: a word to YAML, and no name that graftrec's own options have."""
+    name = re.sub(r"\W+", "_", file).strip("_").lower() or "mine"
+    own = [conf_dir() / f"{group}/{name}.yaml" for group in ("dataset", "experiment")]
+    odd = not name[0].isalpha() or name in NO_NAMES or any(path.exists() for path in own)
+    return f"my_{name}" if odd or any(conf_dir().glob(f"task/{name}_*.yaml")) else name
+
+
+def _parts(values: pl.Series) -> bool:
+    """Whether these are words for train and test."""
+    words = {str(value).strip().lower() for value in values.drop_nulls().unique()}
+    return "train" in words and words <= set(PARTS)
 
 
 def _unit(values: pl.Series) -> str:

@@ -61,7 +61,7 @@ def run(shop_settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def cuts() -> list[str]:
-    return [f"++protocol.train_until={TRAIN_UNTIL}", f"++protocol.val_until={VAL_UNTIL}"]
+    return [f"++split.train_until={TRAIN_UNTIL}", f"++split.val_until={VAL_UNTIL}"]
 
 
 # --- the run folder
@@ -344,13 +344,13 @@ def test_wrong_settings_end_a_process_with_2(tmp_path: Path) -> None:
         (["target.recommend.stream=basket"], 2, ["stream 'basket' does not exist", "'baskets'"]),
         (["dataset.item=product"], 2, ["has no column 'product'"]),
         (["dataset.path=missing.parquet"], 65, ["DATA-011", "missing.parquet"]),
-        (["++protocol.val_until=0.999999999"], 65, ["DATA-051", "the test split", "has no row"]),
+        (["split=leave_last_out", "++split.least=1000"], 65, ["DATA-051", "the val split", "has no row"]),
         (
             [
                 "task@target=[click]",
                 "protocol=cross_domain",
-                "++dataset.ids=[weekday]",
-                "++dataset.binary=[click]",
+                "++dataset.features={weekday: id}",
+                "++dataset.labels={click: binary}",
                 "task@source=[]",
                 "task@shared=[]",
                 "trunk=shared_bottom",
@@ -360,7 +360,7 @@ def test_wrong_settings_end_a_process_with_2(tmp_path: Path) -> None:
             ["task click: stream 'rows' has no candidates to rank"],
         ),
         (["trainer.devices=2"], 2, ["trainer.devices: one process trains a run so far"]),
-        (["++protocol.train_until=0.95"], 2, ["0 < train_until < val_until < 1"]),
+        (["++split.train_until=0.95"], 2, ["0 < train_until < val_until < 1"]),
     ],
 )
 def test_what_the_data_cannot_give_is_said_before_training(

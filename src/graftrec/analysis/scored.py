@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -13,9 +14,9 @@ from graftrec.data.streams.base import Stage, StreamData
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.metrics.pointwise import Value, binary, numbers
 from graftrec.metrics.pointwise import classes as class_metrics
-from graftrec.metrics.ranking import per_user
+from graftrec.metrics.ranking import per_user, ranking_metrics
 from graftrec.tasks.base import Task
-from graftrec.tasks.recommendation import mean_over_users
+from graftrec.tasks.recommendation import means_over_users
 
 CELLS = 250_000_000  # 1 GB of scores
 RANKERS: tuple[type[Baseline], ...] = (Popularity, OwnFrequency, ItemKnn, Ease)
@@ -49,21 +50,27 @@ def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
         user, place, time = (values[kept].numpy() for values in (lines.user, stream.places, lines.time))
         return Past(user, place, time, users, items)
 
-    def values(scores: Scores, stage: Stage) -> dict[str, Tensor]:
-        judged = stream.users(stage)
-        at_once = max(1, 20_000_000 // items)
+    def blocks(stage: Stage) -> Iterator[Tensor]:
+        yield from torch.split(stream.users(stage), max(1, 20_000_000 // items))
+
+    def on_validation(scores: Scores) -> float:
+        parts = []
+        for block in blocks("val"):
+            answers = stream.answers(block, "val")
+            own = torch.from_numpy(scores[block.numpy()])
+            parts.append(ranking_metrics(own, answers["relevant"], answers.get("listed"), k)[f"ndcg@{k}"])
+        return float(torch.cat(parts).nanmean()) if parts else float("nan")
+
+    def values(scores: Scores) -> dict[str, Tensor]:
         parts = [
-            per_user(torch.from_numpy(scores[block.numpy()]), stream.answers(block, stage), k)
-            for block in torch.split(judged, at_once)
+            per_user(torch.from_numpy(scores[block.numpy()]), stream.answers(block, "test"), k)
+            for block in blocks("test")
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
-    def on_validation(scores: Scores) -> float:
-        return float(values(scores, "val")[f"ndcg@{k}"].nanmean())
-
     value = choose(baseline, past("val"), lines.times("val").numpy(), on_validation)
-    units = values(baseline.scores(past("test"), lines.times("test").numpy(), value), "test")
-    return Scored({name: mean_over_users(own) for name, own in units.items()}, units, value)
+    units = values(baseline.scores(past("test"), lines.times("test").numpy(), value))
+    return Scored(means_over_users(units), units, value)
 
 
 def _rows(task: Task, stream: StreamData) -> dict[str, Scored]:

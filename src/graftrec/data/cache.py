@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,34 @@ import polars as pl
 
 from graftrec.data.encode import mapped
 from graftrec.data.table import Attributes, Column, Ids, Interactions, Lists
+from graftrec.errors import UserError
 
 VERSION = 1  # of the layout; another one is another folder
 ARRAYS = ("time", "split", "event", "weight", "codes", "values", "answers", "kept")
 
 
-def folder_of(given: str) -> Path:
-    """Where caches are: ``given``, or $GRAFTREC_CACHE, or the user's cache folder."""
-    return Path(given or os.environ.get("GRAFTREC_CACHE") or Path.home() / ".cache" / "graftrec").expanduser()
+ABANDONED = 86_400.0  # seconds, after which a draft is what a killed process left
+
+
+def folder_of(given: str) -> Path | None:
+    """Where caches are: ``given``, or $GRAFTREC_CACHE, or the user's cache folder; none where that is not to be had.
+
+    Raises:
+        UserError: the folder was asked for, and nothing can be written into it.
+    """
+    asked = given or os.environ.get("GRAFTREC_CACHE", "")
+    try:
+        folder = Path(asked).expanduser() if asked else Path.home() / ".cache" / "graftrec"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # the latter: nobody's home
+        if not asked:
+            return None
+        raise UserError(f"dataset.cache: no folder {asked} can be made ({error}); name another, or cache=off") from None
+    if os.access(folder, os.W_OK):
+        return folder
+    if asked:
+        raise UserError(f"dataset.cache: nothing can be written into {asked}; name another folder, or cache=off")
+    return None
 
 
 def fingerprint(files: Sequence[str], meaning: Mapping[str, Any]) -> str:
@@ -36,16 +58,22 @@ def fingerprint(files: Sequence[str], meaning: Mapping[str, Any]) -> str:
 
 @contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes ``folder`` at the end and vanishes if anything goes wrong."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    own = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(own, ignore_errors=True)
+    """A folder to write into, which becomes ``folder`` at the end and vanishes if anything goes wrong.
+
+    A ``folder`` that is whole by then stays, as another process was faster; one that is damaged is replaced.
+    """
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left)
+    own = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     own.mkdir()
     try:
         yield own
-        if folder.exists():  # another process was faster
-            return
-        os.replace(own, folder)
+        if load(folder) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another process was faster after all
+                os.replace(own, folder)
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
@@ -94,21 +122,28 @@ def store(data: Interactions, folder: Path) -> None:
             if known is not None
         },
     }  # fmt: skip
+    for left in folder.glob("sizes_*.bin"):  # of lists, which their starts say as well
+        with suppress(OSError):
+            left.unlink()
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def load(folder: Path) -> Interactions | None:
     """What `store` wrote, as memory maps; none if it is not there, or not whole."""
     try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        whole = {}
-        for name, (dtype, shape) in meta["arrays"].items():
-            path, size = folder / f"{name}.bin", int(np.prod(shape)) * np.dtype(dtype).itemsize
-            if path.stat().st_size != size:
-                return None
-            whole[name] = mapped(path, np.dtype(dtype), tuple(shape))
-    except (OSError, ValueError, KeyError):
+        return _load(folder)
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
         return None
+
+
+def _load(folder: Path) -> Interactions:
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    whole = {}
+    for name, (dtype, shape) in meta["arrays"].items():
+        path, size = folder / f"{name}.bin", int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if path.stat().st_size != size:
+            raise ValueError(f"{path} should have {size} bytes")
+        whole[name] = mapped(path, np.dtype(dtype), tuple(shape))
 
     def keys(name: str) -> pl.Series:
         return pl.read_parquet(folder / f"keys_{name}.parquet")["key"]
@@ -117,8 +152,7 @@ def load(folder: Path) -> Interactions | None:
         columns = meta["attributes"].get(kind)
         if columns is None:
             return None
-        named = {name: Column(**options) for name, options in columns.items()}
-        return Attributes(pl.read_parquet(folder / f"{kind}.parquet"), named)
+        return Attributes(pl.read_parquet(folder / f"{kind}.parquet"), _columns(columns))
 
     plain = Interactions(meta["name"], meta["size"], clock=meta["clock"], labels=meta["labels"])
     more: dict[str, Any] = {name: whole[name] for name in ARRAYS if name in whole}
@@ -137,7 +171,14 @@ def load(folder: Path) -> Interactions | None:
         },
         vectors={name: whole[f"vectors_{at}"] for at, name in enumerate(meta["vectors"])},
         texts={name: whole[f"texts_{at}"] for at, name in enumerate(meta["texts"])},
-        columns={name: Column(**options) for name, options in meta["columns"].items()},
+        columns=_columns(meta["columns"]),
         users=known("users"),
         items=known("items"),
     )
+
+
+def _columns(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Column]:
+    return {
+        name: Column.of({key: tuple(value) if isinstance(value, list) else value for key, value in options.items()})
+        for name, options in found.items()
+    }

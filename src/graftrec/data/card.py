@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from graftrec.data.domains import KINDS, Domain
 from graftrec.data.prepare import Prepared
@@ -31,12 +32,12 @@ def card(
         "dataset": " + ".join(dict.fromkeys(data.name for data in tables)),
         "protocol": protocol,
         "split": type(split).__name__,
-        "rows": sum(data.size for data in tables),
+        "rows": sum(_rows(data) for data in tables),
     }
     for kind in KINDS:
-        keys = [data.keys[kind].keys for data in tables if data.has(kind)]
-        if keys:
-            found[f"{kind}s"] = sum(len(part) for part in keys) if len(keys) > 1 else len(keys[0])
+        counts = [_distinct(data, kind) for data in tables if data.has(kind)]
+        if counts:
+            found[f"{kind}s"] = sum(counts)
     found |= _dates(tables)
     hashes = [row_hashes(domain, 0) for domain in domains]
     found["fingerprint"] = _hash(hashes)
@@ -51,14 +52,40 @@ def card(
     found["refused"] = _summed([data.refused for data in tables]) | made.refused
     stamps = [stamp for data in tables for stamp in data.stamps]
     found["stamps"] = list(dict.fromkeys([*([split.stamp] if split.stamp else []), *stamps]))
-    found["notes"] = list(dict.fromkeys([*(note for data in tables for note in data.notes), *_warnings(domains, full)]))
+    notes = [*(note for data in tables for note in data.notes), *_warnings(domains, full), *_empty(made)]
+    found["notes"] = list(dict.fromkeys(notes))
     if full:
         found["timeline"] = _timeline(domains)
     return found
 
 
+def _rows(data: Interactions) -> int:
+    """Rows that no filter took out."""
+    return data.size if data.kept is None else int(data.kept.sum())
+
+
+def _distinct(data: Interactions, kind: str) -> int:
+    """Users or items of these rows."""
+    ids = data.keys[kind]
+    return len(ids.keys) if data.kept is None else int((np.bincount(ids.codes[data.kept]) > 0).sum())
+
+
+def _empty(made: Prepared) -> list[str]:
+    """What cannot be trained on or evaluated."""
+    return [
+        f"the {part} split of stream '{name}' has no row"
+        for name, stream in made.streams.items()
+        for part, rows in stream.splits.items()
+        if not rows
+    ]
+
+
 def _dates(tables: Sequence[Interactions]) -> dict[str, str]:
-    times = [data.time for data in tables if data.time is not None and data.clock and data.size]
+    times = [
+        np.asarray(data.time) if data.kept is None else data.time[data.kept]
+        for data in tables
+        if data.time is not None and data.clock and _rows(data)
+    ]
     if not times:
         return {}
     return {
@@ -74,14 +101,14 @@ def _timeline(domains: Sequence[Domain]) -> dict[str, Any]:
         return {}
     times = {domain.name or "all": domain.take(np.asarray(domain.data.time)) for domain in timed}
     low, high = min(float(t.min()) for t in times.values()), max(float(t.max()) for t in times.values())
-    edges = np.linspace(low, max(high, low + 1e-6), 61)
+    edges = np.linspace(low, max(high, low + 1 / 24), 61)
     counts = {name: np.histogram(time, edges)[0].tolist() for name, time in times.items()}
     return {"edges": [day(float(edge)) for edge in edges], "counts": counts}
 
 
 def day(since: float) -> str:
     """A date and time from days since 1970."""
-    return (EPOCH + timedelta(days=since)).strftime("%Y-%m-%d %H:%M:%S")
+    return (EPOCH + timedelta(days=since)).replace(tzinfo=None).isoformat(" ", "seconds")
 
 
 def _domain(domain: Domain, parts: Parts, hashes: Hashes, full: bool) -> dict[str, Any]:
@@ -103,22 +130,26 @@ def _domain(domain: Domain, parts: Parts, hashes: Hashes, full: bool) -> dict[st
         pairs = len(distinct(codes["user"].astype(np.int64) * len(data.keys["item"].keys) + codes["item"]))
         found["density"] = pairs / (found["users"] * found["items"])
         found["repeated_pairs"] = domain.size - pairs
-    found["labels"] = {name: _label(data, at, rows) for at, name in enumerate(data.asked)}
-    found["missing"] = {
-        name: float((data.codes[rows, at] < 0).mean()) for at, name in enumerate(data.ids) if domain.size
-    } | {name: float(np.isnan(data.values[rows, at]).mean()) for at, name in enumerate(data.numbers) if domain.size}
-    found["missing"] = {name: share for name, share in found["missing"].items() if share}
+    found["labels"] = {name: _label(data, name, rows) for name in data.labels}
+    lacks = {name: data.codes[rows, at] < 0 for at, name in enumerate(data.ids) if name not in data.labels}
+    lacks |= {name: np.isnan(data.values[rows, at]) for at, name in enumerate(data.numbers)}
+    lacks |= {name: np.diff(lists.starts)[rows] == 0 for name, lists in data.lists.items()}
+    lacks |= {name: words[rows, 0] == 0 for name, words in data.texts.items()}
+    found["missing"] = {name: float(lack.mean()) for name, lack in lacks.items() if lack.any()}
     found["numbers"] = {name: _number(data.values[rows, at]) for at, name in enumerate(data.numbers)}
     return found
 
 
-def _label(data: Interactions, at: int, rows: np.ndarray) -> dict[str, Any]:
-    values = data.answers[rows, at]
+def _label(data: Interactions, name: str, rows: np.ndarray) -> dict[str, Any]:
+    if data.labels[name] == "category":
+        codes = data.codes[rows, data.ids.index(name)]
+        return {"kind": "category", "mean": None, "missing": int((codes < 0).sum())}
+    values = data.answers[rows, data.asked.index(name)]
     there = values[~np.isnan(values)]
     return {
-        "kind": data.labels[data.asked[at]],
-        "mean": float(there.mean()) if len(there) else None,
-        "missing": int(np.isnan(values).sum()),
+        "kind": data.labels[name],
+        "mean": float(there.mean(dtype=np.float64)) if len(there) else None,
+        "missing": len(values) - len(there),
     }
 
 
@@ -191,8 +222,8 @@ def _overlaps(domains: Sequence[Domain]) -> list[str]:
 
 def _common(one: Domain, other: Domain, kind: str) -> int:
     raw = [d.keys(kind).gather(np.flatnonzero(np.bincount(d.take(d.data.keys[kind].codes)))) for d in (one, other)]
-    if raw[0].dtype != raw[1].dtype:
-        return 0
+    if raw[0].dtype != raw[1].dtype:  # as `Entities` compares them
+        raw = [keys.cast(pl.String) for keys in raw]
     return int(raw[0].is_in(raw[1].implode()).sum())
 
 

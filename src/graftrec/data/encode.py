@@ -66,10 +66,15 @@ class Growing:
 
     def done(self) -> npt.NDArray[Any]:
         """All rows."""
-        if self._file is None or self._path is None:
+        self.close()
+        if self._path is None:
             return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
-        self._file.close()
         return mapped(self._path, self._dtype, (self._rows, *self._shape))
+
+    def close(self) -> None:
+        """Close the file; nothing can be added then."""
+        if self._file is not None:
+            self._file.close()
 
 
 def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -112,7 +117,7 @@ class Encoder:
     def __call__(self, values: pl.Series) -> npt.NDArray[np.int32]:
         """Codes (n,) of a further block of values."""
         distinct = values.drop_nulls().unique()
-        if self.keys is None:
+        if self.keys is None or not len(self.keys):  # nulls alone say nothing of the type
             self.keys = distinct.sort()
         else:
             new = distinct.filter(~distinct.is_in(self.keys.implode()))
@@ -155,15 +160,20 @@ class Builder:
         labels = [name for name, kind in shape.labels.items() if kind != "category"]
         if labels:
             self._grow("answers", _side_by_side([_floats(frame[name]) for name in labels], np.float32))
-        for name in shape.of_kind("ids", "history"):
-            self._grow(f"sizes_{name}", frame[name].list.len().fill_null(0).to_numpy().astype(np.int64))
+        for at, name in enumerate(shape.of_kind("ids", "history")):  # a number: a column may have any name
+            self._grow(f"sizes_{at}", frame[name].list.len().fill_null(0).to_numpy().astype(np.int64))
             flat = frame[name].explode(empty_as_null=False, keep_nulls=False)
-            self._grow(f"list_{name}", self._coders[name](flat))
-        for name in shape.of_kind("text"):
-            self._grow(f"text_{name}", hashed(frame[name], shape.columns[name]))
-        for name, values in (vectors or {}).items():
-            self._grow(f"vector_{name}", values)
+            self._grow(f"list_{at}", self._coders[name](flat))
+        for at, name in enumerate(shape.of_kind("text")):
+            self._grow(f"texts_{at}", hashed(frame[name], shape.columns[name]))
+        for at, name in enumerate(shape.of_kind("vector")):
+            self._grow(f"vectors_{at}", (vectors or {})[name])
         self.size += len(frame)
+
+    def close(self) -> None:
+        """Close all files, also of a table that is given up."""
+        for growing in self._grown.values():
+            growing.close()
 
     def _grow(self, name: str, block: npt.NDArray[Any]) -> None:
         if name not in self._grown:  # and only then: opening a file empties it
@@ -191,14 +201,12 @@ class Builder:
             labels=dict(shape.labels),
             lists={
                 column: Lists(
-                    np.concatenate([[0], np.cumsum(found[f"sizes_{column}"])]),
-                    found[f"list_{column}"],
-                    self._keys(column),
+                    np.concatenate([[0], np.cumsum(found[f"sizes_{at}"])]), found[f"list_{at}"], self._keys(column)
                 )
-                for column in shape.of_kind("ids", "history")
+                for at, column in enumerate(shape.of_kind("ids", "history"))
             },
-            vectors={column: found[f"vector_{column}"] for column in shape.of_kind("vector")},
-            texts={column: found[f"text_{column}"] for column in shape.of_kind("text")},
+            vectors={column: found[f"vectors_{at}"] for at, column in enumerate(shape.of_kind("vector"))},
+            texts={column: found[f"texts_{at}"] for at, column in enumerate(shape.of_kind("text"))},
             columns=dict(shape.columns),
             **more,
         )

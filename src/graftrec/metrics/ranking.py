@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
 
 FEW = 12  # relevant items of a row
 
@@ -40,24 +40,8 @@ def ranking_metrics(
         nan = scores.new_full((rows,), torch.nan, dtype=torch.float64)
         return {name: nan.clone() for name in (f"ndcg@{k}", f"recall@{k}", f"hr@{k}", f"mrr@{k}", "gauc")}
 
-    hits, start, end = _ranks(scores, relevant, candidates)
-    total = hits.sum(1)
-    device = scores.device
-    top = min(k, width)
-    discount = torch.zeros(width, dtype=torch.float64, device=device)
-    discount[:top] = 1.0 / torch.log2(torch.arange(2, top + 2, dtype=torch.float64, device=device))
-    gain = torch.cat((discount.new_zeros(1), discount.cumsum(0)))  # (N + 1,): discounts of the first p ranks
-    size = (end - start).clamp(min=1).double()
-    dcg = ((gain[end] - gain[start]) / size * hits).sum(1)
-    ideal = gain[total.clamp(max=top)]
-    found = ((end.clamp(max=top) - start.clamp(max=top)) / size * hits).sum(1)
-    hit, reciprocal = _first_hit(hits, start, end, top)
-    values = {f"ndcg@{k}": dcg / ideal, f"recall@{k}": found / total, f"hr@{k}": hit, f"mrr@{k}": reciprocal}
-    others = (width if candidates is None else candidates.sum(1)) - total
-    before = ((start + end - 1) * hits).sum(1).double() / 2 - total * (total - 1) / 2  # others before a relevant one
-    values["gauc"] = torch.where(others > 0, 1 - before / (total * others), torch.nan)
-    # the clamp takes the last bit of rounding away
-    return {name: torch.where(total > 0, value.clamp(0, 1), torch.nan) for name, value in values.items()}
+    ranks = _ranks(scores, relevant, candidates)
+    return _values(ranks, ranks.hits, width, k)
 
 
 def per_user(scores: Tensor, answers: Mapping[str, Tensor], k: int = 10) -> dict[str, Tensor]:
@@ -73,12 +57,16 @@ def per_user(scores: Tensor, answers: Mapping[str, Tensor], k: int = 10) -> dict
         dict of (B,) float64, NaN where a user has no answer of the cohort.
     """
     relevant, listed, fresh = answers["relevant"], answers.get("listed"), answers["fresh"]
-    found = ranking_metrics(scores, relevant, listed, k)
-    first = ranking_metrics(scores, relevant & fresh, fresh if listed is None else fresh & listed, k)
-    found |= {f"{name}/first_time": values for name, values in first.items()}
+    _check(scores, relevant, listed, k)
+    width = scores.shape[1]
+    ranks = _ranks(scores, relevant, listed)
+    found = _values(ranks, ranks.hits, width, k)
+    new = _ranks(scores, relevant & fresh, fresh if listed is None else fresh & listed)
+    found |= {f"{name}/first_time": values for name, values in _values(new, new.hits, width, k).items()}
     if "cold_user" in answers:
-        for cold_item, names in ((False, ("warm", "cold_user")), (True, ("cold_item", "cold_both"))):
-            own = ranking_metrics(scores, relevant & (answers["cold_item"] == cold_item), listed, k)
+        cold = answers["cold_item"][ranks.item]  # (B, R)
+        for is_cold, names in ((False, ("warm", "cold_user")), (True, ("cold_item", "cold_both"))):
+            own = _values(ranks, ranks.hits & (cold == is_cold), width, k)
             for cold_user, cohort in zip((False, True), names, strict=True):
                 outside = answers["cold_user"] != cold_user
                 found |= {f"{name}/{cohort}": values.masked_fill(outside, torch.nan) for name, values in own.items()}
@@ -105,12 +93,18 @@ def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, k: int) 
         raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
 
 
-def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the relevant candidates of each row stand: hits (B, R) bool, first and one-past-last rank of their tie group.
+class _Ranks(NamedTuple):
+    """Where each row's relevant candidates stand, R the most of any row, in the order of the catalogue."""
 
-    Columns are relevant items in the order of the catalogue, R the most of any row; where ``hits`` is False there is
-    none. For few of them, counting what is above is quicker than sorting a catalogue.
-    """
+    hits: Tensor  # (B, R) bool: False where there is none
+    start: Tensor  # (B, R) int64: first rank of its tie group
+    end: Tensor  # (B, R): one past the last
+    item: Tensor  # (B, R): place in the catalogue
+    among: Tensor  # (B,) or (): candidates
+
+
+def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> _Ranks:
+    """Rank the relevant candidates; for few of them, counting what is above is quicker than sorting a catalogue."""
     kept = relevant if candidates is None else relevant & candidates
     count = kept.sum(1)
     most = max(1, int(count.max())) if len(count) else 1
@@ -120,9 +114,11 @@ def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> tuple
     own[row, place] = scores[row, column]
     hits = torch.zeros(own.shape, dtype=torch.bool, device=scores.device)
     hits[row, place] = True
+    item = torch.zeros(own.shape, dtype=torch.int64, device=scores.device)
+    item[row, place] = column
     ranked, among = scores, torch.tensor(scores.shape[1], device=scores.device)
     if candidates is not None:
-        ranked, among = scores.masked_fill(~candidates, -torch.inf), candidates.sum(1, keepdim=True)
+        ranked, among = scores.masked_fill(~candidates, -torch.inf), candidates.sum(1)
     if most <= FEW:
         start = torch.stack([(ranked > one[:, None]).sum(1) for one in own.unbind(1)], 1)
         end = torch.stack([(ranked >= one[:, None]).sum(1) for one in own.unbind(1)], 1)
@@ -130,7 +126,29 @@ def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> tuple
         ordered = ranked.sort(1).values
         start = scores.shape[1] - torch.searchsorted(ordered, own, right=True)
         end = scores.shape[1] - torch.searchsorted(ordered, own)
-    return hits, start, torch.minimum(end, among)  # what is no candidate comes after those of the lowest score
+    # what is no candidate comes after those of the lowest score
+    return _Ranks(hits, start, torch.minimum(end, among.unsqueeze(-1)), item, among)
+
+
+def _values(ranks: _Ranks, hits: Tensor, width: int, k: int) -> dict[str, Tensor]:
+    """Metrics (B,) of the relevant items that ``hits`` (B, R) keeps, among all candidates."""
+    start, end = ranks.start, ranks.end
+    total = hits.sum(1)
+    top = min(k, width)
+    discount = torch.zeros(width, dtype=torch.float64, device=hits.device)
+    discount[:top] = 1.0 / torch.log2(torch.arange(2, top + 2, dtype=torch.float64, device=hits.device))
+    gain = torch.cat((discount.new_zeros(1), discount.cumsum(0)))  # (N + 1,): discounts of the first p ranks
+    size = (end - start).clamp(min=1).double()
+    dcg = ((gain[end] - gain[start]) / size * hits).sum(1)
+    ideal = gain[total.clamp(max=top)]
+    found = ((end.clamp(max=top) - start.clamp(max=top)) / size * hits).sum(1)
+    hit, reciprocal = _first_hit(hits, start, end, top)
+    values = {f"ndcg@{k}": dcg / ideal, f"recall@{k}": found / total, f"hr@{k}": hit, f"mrr@{k}": reciprocal}
+    others = ranks.among - total
+    before = ((start + end - 1) * hits).sum(1).double() / 2 - total * (total - 1) / 2  # others before a relevant one
+    values["gauc"] = torch.where(others > 0, 1 - before / (total * others), torch.nan)
+    # the clamp takes the last bit of rounding away
+    return {name: torch.where(total > 0, value.clamp(0, 1), torch.nan) for name, value in values.items()}
 
 
 def _first_hit(hits: Tensor, start: Tensor, end: Tensor, top: int) -> tuple[Tensor, Tensor]:

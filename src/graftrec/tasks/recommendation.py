@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -61,13 +63,19 @@ class Recommendation(Task):
             return {self.main: Value(None, "0 users")}
         order = torch.argsort(found["query"])
         self._units = {name: values[order] for name, values in found.items()}
-        return {name: mean_over_users(values) for name, values in found.items() if name != "query"}
+        return means_over_users({name: values for name, values in found.items() if name != "query"})
 
     def units(self) -> dict[str, Tensor]:
         return self._units
 
 
-def mean_over_users(values: Tensor) -> Value:
-    """Mean of values (U,) over the users who have one."""
-    kept = values[~values.isnan()]
-    return Value(float(kept.mean())) if len(kept) else Value(None, "0 users with a relevant item")
+def means_over_users(found: Mapping[str, Tensor]) -> dict[str, Value]:
+    """Mean of each metric's values (U,) over the users who have one; a cold cohort that nobody is in is left out."""
+    means = {}
+    for name, values in found.items():
+        kept = values[~values.isnan()]
+        if len(kept):
+            means[name] = Value(float(kept.mean()))
+        elif "/cold_" not in name:
+            means[name] = Value(None, "0 users with a relevant item")
+    return means

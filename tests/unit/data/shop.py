@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 from collections import defaultdict
@@ -13,10 +14,17 @@ import torch
 
 from graftrec.batch import Batch
 from graftrec.data.datasets.base import Dataset
+from graftrec.data.domains import Domain, domains_of
+from graftrec.data.encode import interactions
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.long_short_term import LongShortTerm
-from graftrec.data.table import Interactions
+from graftrec.data.sampling import Candidates, History
+from graftrec.data.splits.base import Parts, Split
+from graftrec.data.splits.by_time import ByTime
+from graftrec.data.table import Column, Interactions
+from graftrec.schema import Stream, Table
 
+START = 18_262.0  # days from 1970 to 2020
 DAYS, TRAIN_UNTIL, VAL_UNTIL = 100.0, 0.8, 0.9
 CUTS = (TRAIN_UNTIL * DAYS, VAL_UNTIL * DAYS)
 LATE_ITEMS = (100, 401)  # the smallest and the largest id: a vocabulary of all rows would number every item anew
@@ -26,7 +34,11 @@ SETTINGS: dict[str, Any] = {"long": 30, "short": 6, "chunk": 3, "negatives": 10,
 
 @dataclass
 class Shop(Dataset):
-    """A dataset of frames."""
+    """A dataset of frames, whose times are days since 2020.
+
+    Args:
+        domain: column of the rows, the items or the users. more: further fields of `Interactions`.
+    """
 
     rows: pl.DataFrame
     items: pl.DataFrame | None = None
@@ -34,11 +46,21 @@ class Shop(Dataset):
     labels: dict[str, str] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
+    domain: str = ""
+    columns: dict[str, Column] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def read(self) -> Interactions:
-        return Interactions(
-            "shop", self.rows, self.ids, self.numbers, self.labels, self.users, self.items, "2020-01-01 00:00:00"
-        )
+        rows = self.rows
+        for key, frame in (("item", self.items), ("user", self.users)):
+            if self.domain and self.domain not in rows.columns and frame is not None and self.domain in frame.columns:
+                rows = rows.join(frame.select(key, self.domain), on=key, how="left", maintain_order="left")
+        if self.domain:
+            rows = rows.with_columns(domain=self.domain)
+        if "time" in rows.columns and self.more.get("clock", True):
+            rows = rows.with_columns(pl.col("time") + START)
+        columns = {name: Column("id") for name in self.ids} | {name: Column("number") for name in self.numbers}
+        return interactions("shop", rows, columns | self.columns, self.labels, self.users, self.items, **self.more)
 
     def with_rows(self, rows: pl.DataFrame) -> Shop:
         return replace(self, rows=rows)
@@ -78,15 +100,38 @@ def open_shop(seed: int = 0) -> Shop:
     )
 
 
-def prepared(shop: Dataset, **settings: Any) -> LongShortTerm:
-    protocol = LongShortTerm(shop, **{**SETTINGS, **settings})
+def made_of(kind: type[Protocol], dataset: Dataset, split: Split | None = None, **settings: Any) -> Protocol:
+    """A protocol whose settings are given flat, whichever part they belong to."""
+    parts = []
+    for part in (History, Candidates):
+        own = inspect.signature(part).parameters
+        parts.append(part(**{name: settings.pop(name) for name in list(settings) if name in own}))
+    return kind(dataset, split or ByTime(TRAIN_UNTIL, VAL_UNTIL), *parts, **settings)
+
+
+def prepared(
+    shop: Dataset, split: Split | None = None, kind: type[Protocol] = LongShortTerm, **settings: Any
+) -> Protocol:
+    protocol = made_of(kind, shop, split, **{**SETTINGS, **settings})
     protocol.prepare([])
     return protocol
 
 
+def divided(protocol: Protocol) -> list[tuple[Domain, Parts]]:
+    """What the protocol's split says of each domain."""
+    domains = protocol.arrange(domains_of(protocol.dataset.parts()))
+    return list(zip(domains, protocol.divide(domains), strict=True))
+
+
 def everything(protocol: Protocol) -> dict[str, torch.Tensor]:
     """All tensors that training and evaluation can see, by name."""
-    return trained(protocol) | {
+    tables = {
+        f"table/{name}/all/{other}": values
+        for name, table in protocol.tables.items()
+        for other, values in [*table.content.items(), *table.vectors.items(), ("rows", table.rows)]
+        if values is not None
+    }
+    return trained(protocol) | tables | {
         f"{name}/{stage}/{number}/{column}": values
         for name, stream in protocol.streams.items()
         for stage in ("val", "test")
@@ -96,17 +141,38 @@ def everything(protocol: Protocol) -> dict[str, torch.Tensor]:
 
 
 def trained(protocol: Protocol) -> dict[str, torch.Tensor]:
-    """All tensors of training, and of the tables."""
+    """All tensors of training, and of the tables, as the network sees them: entities are rows of the embedding."""
     found: dict[str, torch.Tensor] = {}
     for name, stream in protocol.streams.items():
+        found[f"{name}/size"] = torch.tensor(stream.rows)
+        if not stream.rows:
+            continue
         for seed in (0, 1):
             batch = stream.batch(torch.arange(stream.rows), torch.Generator().manual_seed(seed))
+            batch = embedded(batch, stream.schema, protocol.tables)
             found |= {f"{name}/{seed}/{column}": values for column, values in batch.items()}
-        found |= {f"{name}/sample/{column}": values for column, values in stream.sample.items()}
+        batch = embedded(stream.sample, stream.schema, protocol.tables)
+        found |= {f"{name}/sample/{column}": values for column, values in batch.items()}
         found |= {f"{name}/label/{label.name}": stream.labels(label.name) for label in stream.schema.labels}
+        found |= {f"{name}/label/{label.name}/classes": torch.tensor(label.classes) for label in stream.schema.labels}
     for name, table in protocol.tables.items():
         found[f"table/{name}"] = torch.tensor(table.size)
-        found |= {f"table/{name}/{other}": values for other, values in table.content.items()}
+        own = torch.arange(table.size) if table.rows is None else torch.nonzero(table.rows).squeeze(1)
+        found |= {f"table/{name}/{other}": values[own] for other, values in table.content.items()}
+        found |= {f"table/{name}/{other}": values[own] for other, values in table.vectors.items()}
+    return found
+
+
+def embedded(batch: Batch, schema: Stream, tables: dict[str, Table]) -> Batch:
+    """A batch with rows of embeddings in place of entities, whose numbers say nothing to a network."""
+    names = {feature.name: feature.table for feature in schema.features if feature.table}
+    if schema.candidate:
+        names["candidate"] = schema.candidate
+    found = dict(batch)
+    for name, table in names.items():
+        rows = tables[table].rows
+        if rows is not None:
+            found[name] = rows[batch[name]]
     return found
 
 
@@ -129,8 +195,10 @@ class Past:
 
     def __post_init__(self) -> None:
         early = self.rows.filter(pl.col("time") < self.cuts[0])
-        self.items: list[int] = sorted(set(early["item"]))
+        self.items: list[int] = sorted(set(early["item"]))  # the catalogue
         self.users: list[str] = sorted(set(early["user"]))
+        self.every_item: list[int] = sorted(set(self.rows["item"]))
+        self.everybody: list[str] = sorted(set(self.rows["user"]))
         lines = self.rows.select("user", "item", "time", "basket").iter_rows()
         self.lines = [line for line in lines if line[1] in set(self.items)]
         self.baskets: dict[int, tuple[str, float, list[int]]] = {}  # in the order of user, time and id
@@ -146,11 +214,15 @@ class Past:
         return (time >= self.cuts[0]) + (time >= self.cuts[1])
 
     def number(self, item: int) -> int:
-        """The item's row in its table."""
-        return self.items.index(item) + 1
+        """The item's number among all items."""
+        return self.every_item.index(item) + 1
 
-    def user_row(self, user: str) -> int:
-        return self.users.index(user) + 1 if user in self.users else 0
+    def item(self, number: int) -> int:
+        return self.every_item[number - 1]
+
+    def who(self, user: str) -> int:
+        """The user's number among all users."""
+        return self.everybody.index(user) + 1
 
     def chunks(self, size: int) -> list[tuple[int, list[int], bool]]:
         """Basket, items of the chunk, whether it is the basket's first, of all training baskets."""
@@ -162,7 +234,7 @@ class Past:
         ]
 
     def history(self, user: str, time: float, length: int) -> list[tuple[int, float]]:
-        """Item rows and days since, newest last, padded on the left."""
+        """Item numbers and days since, newest last, padded on the left."""
         seen = sorted((when, item) for who, item, when, _ in self.lines if who == user and when < time)[-length:]
         return [(0, 0.0)] * (length - len(seen)) + [(self.number(item), time - when) for when, item in seen]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -53,7 +54,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Typed:
-    """Rows of a batch: a frame as `Builder` takes it, vectors, and for features that must be there where they are not."""
+    """Rows of a batch: a frame and vectors as `Builder` takes them, and where features that must be there are not."""
 
     frame: pl.DataFrame
     vectors: dict[str, Floats]
@@ -144,7 +145,7 @@ class Files(Dataset):
 
     def _wrong_columns(self) -> list[str]:
         problems = []
-        made: dict[str, str] = {}
+        made: dict[str, list[str]] = {}
         for column, meaning in self.features.items():
             if column in self.known_after:
                 problems.append(
@@ -156,10 +157,11 @@ class Files(Dataset):
             if column in TAKEN and meaning.kind != "date" and not itself:
                 problems.append(f"features: '{column}' is a name that graftrec uses itself; rename the column")
             for name in _made_of(column, meaning):
-                if name in made or (name != column and name in (*self.features, *self.labels, *TAKEN)):
-                    other = made.get(name, name)
-                    problems.append(f"features: '{name}' would be of '{column}' and of '{other}'; rename one")
-                made[name] = column
+                made.setdefault(name, []).append(column)
+        for name, columns in made.items():
+            if len(columns) > 1 or (name in self.labels and name not in self.features):
+                others = " and ".join(f"'{column}'" for column in [*columns, name][:2])
+                problems.append(f"features: '{name}' would be made of {others}; rename one of them")
         for column, kind in self.labels.items():
             if kind not in get_args(LabelKind):
                 problems.append(f"labels.{column}: should be one of {', '.join(get_args(LabelKind))}, found {kind}")
@@ -202,9 +204,8 @@ class Files(Dataset):
         files = [file for path, _ in self.paths for file in readers.find(path)]
         known = [file for path in self.attributes.values() if path for file in readers.find(path)]
         size = sum(os.path.getsize(file) for file in files)
-        root = None
-        if self.cache != "off" and (size >= CACHED or self.cache):
-            root = cache.folder_of(self.cache)
+        wanted = self.cache != "off" and (size >= CACHED or bool(self.cache))
+        root = cache.folder_of(self.cache) if wanted else None
         if root is None:
             return self._read(None)
         meaning = {key: value for key, value in vars(self).items() if key != "cache"}
@@ -224,15 +225,17 @@ class Files(Dataset):
         domain_of = self._domain_of()
         wanted, state = self._wanted(domain_of is not None), State()
         words, lists = self._worded(wanted), self._lists("ids", "history")
+        given = [readers.batches(path, wanted, [*lists, *self._lists("vector")], ROWS) for path, _ in self.paths]
         with closing(Builder(self._shape(), folder)) as builder:
-            for path, part in self.paths:
+            for (path, part), batches in zip(self.paths, given, strict=True):
                 whole = readers.whole(path, [*words, *lists], lists) if words or lists else set()
-                for raw in readers.batches(path, wanted, self._lists("ids", "history", "vector"), ROWS):
+                for raw in batches:
                     typed_rows = self._typed(raw, part, domain_of, whole, state)
                     kept = self._complete(typed_rows, state)
                     frame = typed_rows.frame.filter(pl.Series(kept))
-                    self._count(frame, state)
-                    builder.add(frame, {name: values[kept] for name, values in typed_rows.vectors.items()})
+                    if len(frame):
+                        self._count(frame, state)
+                        builder.add(frame, {name: values[kept] for name, values in typed_rows.vectors.items()})
             if not builder.size:
                 raise DataError("DATA-010", f"{self.path}: 0 rows to use{_reasons(state.refused)}")
             if "time" in self.keys and self.time_unit != "order":
@@ -316,11 +319,10 @@ class Files(Dataset):
                 found[name] = _listed(raw, name, column, whole, state)
                 there = found[name].list.len() > 0
             else:
-                found[name] = (
-                    _number(raw, name, column)
-                    if column.kind == "number"
-                    else (_text(raw, name) if column.kind == "text" else _words(raw, name, whole, state))
-                )
+                if column.kind == "number":
+                    found[name] = _number(raw, name, column)
+                else:
+                    found[name] = _text(raw, name) if column.kind == "text" else _words(raw, name, whole, state)
                 there = found[name].is_not_null()
             if column.missing == "drop":
                 absent[name] = ~there
@@ -332,20 +334,26 @@ class Files(Dataset):
                 found[name] = (typed.binary if kind == "binary" else typed.number)(raw, name).fill_nan(None)
 
         for role, column in self.keys.items():
-            read(lambda role=role, column=column: key(role, column))
+            read(partial(key, role, column))
         for name, meaning in self.features.items():
-            read(lambda name=name, meaning=meaning: feature(name, meaning))
+            read(partial(feature, name, meaning))
         for name, kind in self.labels.items():
-            read(lambda name=name, kind=kind: label(name, kind))
+            read(partial(label, name, kind))
         DataError.raise_all(problems)
+        for name in self._worded(raw.frame.columns):
+            _add(state.long, name, _too_long(raw, name))
+        for name in self._lists("ids", "history"):
+            _add(state.long, name, _too_long(raw, name, self.features[name].separator))
         if domain_of is not None:
             kind, own = domain_of.columns[0], pl.DataFrame({"key": found[domain_of.columns[0]]})
             frame = domain_of.select(pl.col(kind).cast(own["key"].dtype, strict=False).alias("key"), "domain")
             frame = frame.drop_nulls("key").unique("key", keep="first", maintain_order=True)
             found["domain"] = own.join(frame, on="key", how="left", maintain_order="left")["domain"]
         if self.events:  # of numbers as they stand, before they are clipped or filled
-            own_labels = {name: found[name] for name in self.events if name in self.labels}
-            shown = {name: own_labels.get(name, typed.number(raw, name).fill_nan(None)) for name in self.events}
+            shown = {
+                name: found[name] if name in self.labels else typed.number(raw, name).fill_nan(None)
+                for name in self.events
+            }
             found["event"] = _events(shown, self.events)
         if len(self.paths) > 1:
             found["split"] = pl.Series([part], dtype=pl.Int8).new_from_index(0, len(raw.frame))
@@ -364,19 +372,17 @@ class Files(Dataset):
             reasons = {"no " + ", ".join(roles): lacking.to_numpy(), **reasons}
         kept = np.ones(len(rows.frame), dtype=bool)
         for reason, bad in reasons.items():
-            if (bad & kept).any():
-                state.refused[reason] = state.refused.get(reason, 0) + int((bad & kept).sum())
+            _add(state.refused, reason, int((bad & kept).sum()))
             kept &= ~bad
         return kept
 
     def _count(self, frame: pl.DataFrame, state: State) -> None:
         """Note the times and the sizes of lists of rows that are kept."""
-        if "time" in frame.columns and len(frame):
+        if "time" in frame.columns:
             state.low = min(state.low, float(frame["time"].min()))  # type: ignore[arg-type]
             state.high = max(state.high, float(frame["time"].max()))  # type: ignore[arg-type]
         for name in self._lists("ids", "history"):
-            long = int((frame[name].list.len() > self.features[name].length).sum())
-            state.cut[name] = state.cut.get(name, 0) + long
+            _add(state.cut, name, int((frame[name].list.len() > self.features[name].length).sum()))
 
     def _notes(self, state: State) -> list[str]:
         found = [
@@ -384,9 +390,9 @@ class Files(Dataset):
             for column, count in state.long.items()
         ]
         for name, count in state.cut.items():
-            if count:
-                length, side = self.features[name].length, _side(self.features[name])
-                found.append(f"{name}: {count:,} rows have more than {length} values, of which the {side} are kept")
+            column = self.features[name]
+            side = "newest" if column.kind == "history" else "first"
+            found.append(f"{name}: {count:,} rows have more than {column.length} values; the {side} are kept")
         return found
 
     def _check_dates(self, state: State) -> None:
@@ -430,13 +436,12 @@ class Files(Dataset):
             except DataError as error:
                 problems.append(error)
         DataError.raise_all(problems)
-        taken = [name for name in found if name in ("key", kind)]
-        if taken:
-            raise UserError(f"dataset.{kind}s: '{taken[0]}' in {path} is a name that graftrec uses itself; rename it")
+        if "key" in found:
+            raise UserError(f"dataset.{kind}s: 'key' in {path} is a name that graftrec uses itself; rename the column")
         parts = {name: Column("id") for name in found if name not in columns}
         meanings = {name: column for name, column in columns.items() if column.kind != "date"} | parts
-        frame = pl.DataFrame({kind: typed.words(raw, key), **found})
-        return attributes(frame, kind, meanings)
+        own = f"{kind} of this file"  # no attribute is called so
+        return attributes(pl.DataFrame({own: typed.words(raw, key), **found}), own, meanings)
 
     def _attribute(self, raw: Raw, name: str, column: Column) -> dict[str, pl.Series]:
         """An attribute as `graftrec.data.content` takes it; a date becomes several."""
@@ -447,8 +452,8 @@ class Files(Dataset):
             return _date_parts(raw, name, column, self._seconds(raw, name, State()), self.time_unit)
         if column.kind == "vector":
             matrix, there = _vectors(raw, name, column, {}, True)
-            lists = pl.DataFrame({"v": pl.Series(matrix).arr.to_list(), "there": there})
-            return {name: lists.select(pl.when("there").then("v"))["v"]}
+            rows = [vector if known else None for vector, known in zip(matrix.tolist(), there, strict=True)]
+            return {name: pl.Series(rows, dtype=pl.List(pl.Float32))}
         if column.kind == "id":
             return {name: typed.words(raw, name)}
         return {name: _text(raw, name) if column.kind == "text" or raw.text else raw.frame[name]}
@@ -477,47 +482,46 @@ def _reasons(refused: Mapping[str, int]) -> str:
     return f" ({'; '.join(f'{count:,} rows: {reason}' for reason, count in refused.items())})" if refused else ""
 
 
-def _side(column: Column) -> str:
-    return f"newest {column.length}" if column.kind == "history" else f"first {column.length}"
+def _add(counts: dict[str, int], name: str, more: int) -> None:
+    if more:
+        counts[name] = counts.get(name, 0) + more
 
 
 def _words(raw: Raw, column: str, whole: set[str], state: State) -> pl.Series:
-    """Ids, of one type in all files; those that are too long are counted."""
-    _count_long(raw, column, raw.frame[column], state)
+    """Ids, of one type in all files."""
     return _one_type(raw, column, typed.words(raw, column, column in whole), state)
 
 
 def _listed(raw: Raw, name: str, column: Column, whole: set[str], state: State) -> pl.Series:
     """Lists of ids, likewise."""
-    values = raw.frame[name]
-    if values.dtype == pl.String:  # only those that may hold a long one
-        values = values.filter(values.str.len_bytes() > typed.LONGEST).str.split(column.separator)
-    if values.dtype.is_nested():
-        _count_long(raw, name, values.explode(empty_as_null=False, keep_nulls=False), state)
     return _one_type(raw, name, typed.listed(raw, name, column.separator, name in whole), state)
 
 
-def _count_long(raw: Raw, column: str, values: pl.Series, state: State) -> None:
-    if values.dtype == pl.String and (values.str.len_bytes() > typed.LONGEST).any():
-        count = typed.too_long(replace(raw, frame=pl.DataFrame({column: values})), column)
-        if count:
-            state.long[column] = state.long.get(column, 0) + count
+def _too_long(raw: Raw, column: str, separator: str = "") -> int:
+    """How many ids of a column, or of its lists, are no ids since they are too long."""
+    values = raw.frame[column]
+    if values.dtype == pl.String and separator:  # only those that may hold a long one
+        values = values.filter(values.str.len_bytes() > typed.LONGEST).str.split(separator)
+    if values.dtype.is_nested():
+        values = values.explode(empty_as_null=False, keep_nulls=False)
+    if values.dtype != pl.String or not (values.str.len_bytes() > typed.LONGEST).any():  # quicker than characters
+        return 0
+    return typed.too_long(replace(raw, frame=pl.DataFrame({column: values})), column)
 
 
 def _one_type(raw: Raw, column: str, values: pl.Series, state: State) -> pl.Series:
     """Ids of the type that the first file had; DataError if these are of another."""
     nested, dtype = values.dtype.is_nested(), getattr(values.dtype, "inner", values.dtype)
     plain = pl.Int64() if dtype.is_integer() and dtype != pl.UInt64 else dtype
-    known = state.types.get(column)
+    known, count = state.types.get(column), int(values.list.len().sum()) if nested else values.count()
     if known is not None and known[0] != plain:
-        flat = values.explode(empty_as_null=False, keep_nulls=False) if nested else values.drop_nulls()
-        if len(flat):
+        if count:
             raise DataError(
                 "DATA-031",
                 f"column '{column}' is {plain} in {raw.name}, {known[0]} in {known[1]}; write both as one type",
             )
         plain = known[0]
-    elif known is None and values.null_count() < len(values):
+    elif known is None and count:
         state.types[column] = (plain, raw.name)
     return values if plain == dtype else values.cast(pl.List(plain) if nested else plain)
 
@@ -541,6 +545,8 @@ def _text(raw: Raw, name: str) -> pl.Series:
 def _vectors(raw: Raw, name: str, column: Column, widths: dict[str, int], gaps: bool) -> tuple[Floats, pl.Series]:
     """Vectors (n, V) of one width in all batches, and which rows have one; zeros for the others if ``gaps`` may be."""
     values = raw.frame[name]
+    if values.dtype != pl.String and not values.dtype.is_nested():
+        return typed.vector(raw, name), values.is_not_null()  # which says what is wrong
     empty = values.str.strip_chars() == "" if values.dtype == pl.String else values.list.len() == 0
     there: pl.Series = ~(values.is_null() | empty.fill_null(False))
     if gaps and not there.any():

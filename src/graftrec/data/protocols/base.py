@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 
 from graftrec.data.card import card
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.domains import Domain, domains_of
+from graftrec.data.encode import blocks
+from graftrec.data.fitted import AT_ONCE
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
 from graftrec.data.prepare import RANKED, Prepared
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, Split
+from graftrec.data.splits.by_time import ByTime
 from graftrec.data.streams.base import StreamData
+from graftrec.data.table import Interactions
 from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
 from graftrec.schema import Schema, Table
@@ -40,16 +45,17 @@ class Protocol(pl.LightningDataModule, ABC):
     def __init__(
         self,
         dataset: Dataset,
-        split: Split,
-        history: History,
-        candidates: Candidates,
+        split: Split | None,
+        history: History | None,
+        candidates: Candidates | None,
         batch_size: int,
         mixing: Mixing,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size should be at least 1. Found {batch_size}.")
-        self.dataset, self.split, self.history, self.candidates = dataset, split, history, candidates
+        self.dataset, self.split = dataset, split or ByTime()
+        self.history, self.candidates = history or History(), candidates or Candidates()
         self.batch_size, self.mixing = batch_size, mixing
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
@@ -74,7 +80,7 @@ class Protocol(pl.LightningDataModule, ABC):
             judged: those of them that need rows to be evaluated on (default: all).
 
         Raises:
-            UserError: a stream that does not exist. DataError: a split without a row.
+            UserError: a stream that does not exist. DataError: a split without a row, a label without a value.
         """
         domains = self.arrange(domains_of(self.dataset.parts()))
         offered = {f"{domain.prefix}{kind}": domain for domain in domains for kind in offers(domain)}
@@ -86,8 +92,10 @@ class Protocol(pl.LightningDataModule, ABC):
         unknown = [name for name in wanted if name not in offered]
         if unknown:
             raise UserError([f"stream '{name}' does not exist{_near(name, list(offered))}" for name in unknown])
-        parts = self.divide(domains)
         chosen, judged = wanted or list(offered), None if judged is None else set(judged)
+        tables = {id(offered[name].data): offered[name].data for name in chosen if name.rpartition("/")[2] == "rows"}
+        DataError.raise_all([problem for data in tables.values() for problem in _unanswered(data)])
+        parts = self.divide(domains)
         kinds = [[name.removeprefix(d.prefix) for name in chosen if offered[name] is d] for d in domains]
         self._made = Prepared(domains, parts, kinds, self.history, self.candidates, self.split.seed)
         self._domains = {name: offered[name] for name in chosen}
@@ -165,6 +173,22 @@ def offers(domain: Domain) -> list[str]:
     """Kinds of streams that the columns of a domain allow."""
     kinds = list(RANKED) if domain.data.has("user", "item") else []
     return kinds + (["rows"] if domain.data.labels else [])
+
+
+def _unanswered(data: Interactions) -> list[DataError]:
+    """Labels that no row of a table has, in whatever domain."""
+    missing = [name for name in data.labels if name not in data.asked and not len(data.id_keys[data.ids.index(name)])]
+    open_ = dict(enumerate(data.asked))
+    for number, block in enumerate(blocks(data.answers, AT_ONCE) if open_ else ()):
+        kept = slice(None) if data.kept is None else data.kept[number * AT_ONCE : (number + 1) * AT_ONCE]
+        there = ~np.isnan(block[kept]).all(0)
+        open_ = {at: name for at, name in open_.items() if not there[at]}
+        if not open_:
+            break
+    return [
+        DataError("TASK-004", f"{data.name}: label '{name}' is missing in every row; no task can learn it")
+        for name in [*open_.values(), *missing]
+    ]
 
 
 def _near(name: str, names: Sequence[str]) -> str:

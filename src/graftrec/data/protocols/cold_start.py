@@ -46,9 +46,9 @@ class ColdStart(Protocol):
     def __init__(
         self,
         dataset: Dataset,
-        split: Split,
-        history: History,
-        candidates: Candidates,
+        split: Split | None = None,
+        history: History | None = None,
+        candidates: Candidates | None = None,
         users: float = 0.2,
         items: float = 0.0,
         support: int = 0,

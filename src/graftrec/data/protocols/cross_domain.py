@@ -34,9 +34,9 @@ class CrossDomain(Protocol):
     def __init__(
         self,
         dataset: Dataset,
-        split: Split,
-        history: History,
-        candidates: Candidates,
+        split: Split | None = None,
+        history: History | None = None,
+        candidates: Candidates | None = None,
         shares: Sequence[Literal["user", "item"]] = ("user", "item"),
         links: Mapping[str, Mapping[str, str]] | None = None,
         overlap_users: float = 1.0,

@@ -32,9 +32,9 @@ class CrossPlatform(Protocol):
     def __init__(
         self,
         dataset: Dataset,
-        split: Split,
-        history: History,
-        candidates: Candidates,
+        split: Split | None = None,
+        history: History | None = None,
+        candidates: Candidates | None = None,
         shared: Sequence[str] = (),
         links: Mapping[str, Mapping[str, str]] | None = None,
         batch_size: int = 128,

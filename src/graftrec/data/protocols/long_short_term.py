@@ -20,14 +20,14 @@ class LongShortTerm(Protocol):
     def __init__(
         self,
         dataset: Dataset,
-        split: Split,
-        history: History,
-        candidates: Candidates,
+        split: Split | None = None,
+        history: History | None = None,
+        candidates: Candidates | None = None,
         batch_size: int = 128,
         mixing: Mixing = "proportional",
     ) -> None:
         super().__init__(dataset, split, history, candidates, batch_size, mixing)
-        if not history.long and not history.short:
+        if not self.history.long and not self.history.short:
             raise ValueError("protocol=long_short_term needs a window: history.long or history.short above 0.")
 
     def arrange(self, domains: list[Domain]) -> list[Domain]:

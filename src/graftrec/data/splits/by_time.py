@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
 from graftrec.data.domains import Domain
-from graftrec.data.splits.base import Parts, Split, need
+from graftrec.data.splits.base import Days, Parts, Split, need
 from graftrec.errors import UserError
+
+Of = Literal["rows", "span"]
 
 
 class ByTime(Split):
     """Training before a moment, validation before another, the test after; the same moments for all domains.
 
     Args:
-        train_until, val_until: shares of the time span of all domains together, in (0, 1).
+        train_until, val_until: shares in (0, 1) of the rows of all domains together, or of the time that they span.
+        of: ``rows`` or ``span``; a platform that grows has most of its rows in the last years of its span.
     """
 
-    def __init__(self, train_until: float = 0.8, val_until: float = 0.9, seed: int = 0) -> None:
+    def __init__(
+        self,
+        train_until: float = 0.8,
+        val_until: float = 0.9,
+        of: Of = "span",
+        seed: int = 0,
+    ) -> None:
         if not 0 < train_until < val_until < 1:
             raise ValueError(f"0 < train_until < val_until < 1 is needed. Found {train_until} and {val_until}.")
-        self.train_until, self.val_until, self.seed = train_until, val_until, seed
+        if of not in get_args(Of):
+            raise ValueError(f"of should be rows or span. Found {of}.")
+        self.train_until, self.val_until, self.of, self.seed = train_until, val_until, of, seed
 
     def divide(self, domains: Sequence[Domain]) -> list[Parts]:
         need(domains, "time", "time")
@@ -31,10 +43,19 @@ class ByTime(Split):
         first = min(float(time.min()) for time in times)
         last = max(float(time.max()) for time in times)
         # days since the first row of all: small numbers, and counts of the past need positive ones
-        cuts = (self.train_until * (last - first), self.val_until * (last - first))
+        low, high = (self._cut(times, share, first, last) for share in (self.train_until, self.val_until))
+        cuts = (low, high)
         found = []
         for time in times:
             since = time - first
             part = (since >= cuts[0]).astype(np.int8) + (since >= cuts[1]).astype(np.int8)
             found.append(Parts(part, since, cuts, True))
         return found
+
+    def _cut(self, times: Sequence[Days], share: float, first: float, last: float) -> float:
+        """The moment of a cut, in days since the first row."""
+        if self.of == "span":
+            return share * (last - first)
+        everything = times[0] if len(times) == 1 else np.concatenate(times)
+        place = min(len(everything) - 1, int(share * len(everything)))
+        return float(np.partition(everything, place)[place]) - first
