@@ -58,7 +58,10 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         if tree["twin"] and has_transfer(tree):
             alone = {**tree, "source": {}, "shared": {}}
             twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress)
-        baselines = {name: score_baselines(task, protocol.streams[task.stream]) for name, task in grafted.tasks.items()}
+        baselines = {
+            name: score_baselines(task, protocol.streams[task.stream], name in tree["target"])
+            for name, task in grafted.tasks.items()
+        }
         metrics = summary(tree, grafted, twin, baselines)
         code = 0
     except BaseException as error:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+
+from graftrec.data.table import distinct
 
 Scores = npt.NDArray[np.float32]
 """(U, N): higher is better."""
 Days = npt.NDArray[np.float64]
 
-EASE_ITEMS = 12_000
+Users = npt.NDArray[np.int64]
+
+EASE_ITEMS = 12_500
 _COLUMNS = 4_096
 
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """Purchases, one a row, in any order."""
+    """Rows of the past, in any order."""
 
     user: npt.NDArray[np.int64]  # (n,) in [0, n_users)
     item: npt.NDArray[np.int64]  # (n,) in [0, n_items)
@@ -37,30 +44,66 @@ class Past:
         if np.isnan(self.time).any():
             raise ValueError("a time is NaN")
 
+    @cached_property
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """Distinct pairs user * n_items + item, sorted."""
+        return distinct(self.user * self.n_items + self.item)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """How many users have both items (N, N) float32: X'X of the binary matrix X (U, N), which is sparse."""
+        user, item = (torch.from_numpy(part) for part in np.divmod(self.pairs, self.n_items))
+        transposed = _sparse(item, user, self.n_items, self.n_users)
+        found = torch.empty(self.n_items, self.n_items)
+        for low in range(0, self.n_items, _COLUMNS):
+            block = slice(low, min(low + _COLUMNS, self.n_items))
+            found[:, block] = transposed @ self.dense(np.arange(self.n_users), block)
+        return found
+
+    def rows(self, users: Users) -> Tensor:
+        """Rows (B, N) of the binary matrix, sparse."""
+        low, high = (np.searchsorted(self.pairs, users * self.n_items + end) for end in (0, self.n_items))
+        size = high - low
+        at = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size) + np.repeat(low, size)
+        item = torch.from_numpy(self.pairs[at] % self.n_items)
+        starts = torch.from_numpy(np.concatenate([[0], np.cumsum(size)]))
+        with warnings.catch_warnings():  # torch says of sparse matrices that they are in beta
+            warnings.simplefilter("ignore")
+            return torch.sparse_csr_tensor(starts, item, torch.ones(len(item)), (len(users), self.n_items))
+
+    def dense(self, users: Users, block: slice) -> Tensor:
+        """Rows of the binary matrix in the columns of ``block``, dense."""
+        rows = self.rows(users)
+        row = torch.repeat_interleave(torch.arange(len(users)), rows.crow_indices().diff())
+        inside = (rows.col_indices() >= block.start) & (rows.col_indices() < block.stop)
+        found = torch.zeros(len(users), block.stop - block.start)
+        found[row[inside], rows.col_indices()[inside] - block.start] = 1.0
+        return found
+
 
 class Baseline(Protocol):
     """A named scorer with at most one hyper-parameter."""
 
     name: ClassVar[str]
     grid: ClassVar[tuple[float | None, ...]]  # (None,) where there is nothing to choose
-    dense: ClassVar[bool]  # whether it needs more than one matrix (U, N)
+    most: ClassVar[int]  # items of a catalogue that is still scored
 
-    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
-        """Score (U, N) from all rows of ``past``, as of the day ``at`` (U,) of each user."""
+    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+        """Score (B, N) for ``users`` (B,) from all rows of ``past``, as of the day ``at`` (U,) of each user."""
         ...
 
 
 class Popularity:
-    """Number of purchases, the same list for everyone."""
+    """Number of rows, the same list for everyone."""
 
     name: ClassVar[str] = "popularity"
     grid: ClassVar[tuple[float | None, ...]] = (None,)
-    dense: ClassVar[bool] = False
+    most: ClassVar[int] = 10_000_000
 
-    def scores(self, past: Past, at: Days, value: float | None = None) -> Scores:
-        """Return (U, N) counts of the rows; ``at`` and ``value`` are not used."""
+    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+        """Return (B, N) counts of the rows; ``at`` and ``value`` are not used."""
         counts = np.bincount(past.item, minlength=past.n_items).astype(np.float32)
-        return np.broadcast_to(counts, (past.n_users, past.n_items))
+        return np.tile(counts, (len(users), 1))
 
 
 class OwnFrequency:
@@ -72,20 +115,23 @@ class OwnFrequency:
 
     name: ClassVar[str] = "own_frequency"
     grid: ClassVar[tuple[float | None, ...]] = (None, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0)  # days; None: unweighted
-    dense: ClassVar[bool] = True
+    most: ClassVar[int] = 10_000_000
 
-    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
-        """Return (U, N) weighted counts of the rows with a half-life of ``value`` days before ``at``."""
+    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+        """Return (B, N) weighted counts of the rows with a half-life of ``value`` days before ``at``."""
         if value is not None and value <= 0:
             raise ValueError(f"a half-life of {value} days is not positive")
-        weight = None if value is None else np.exp2((past.time - at[past.user]) / value)
-        cell = past.user * past.n_items + past.item
-        counts = np.bincount(cell, weights=weight, minlength=past.n_users * past.n_items)
-        return counts.astype(np.float32).reshape(past.n_users, past.n_items)
+        row = np.full(past.n_users, -1)
+        row[users] = np.arange(len(users))
+        own = row[past.user] >= 0
+        user, item = past.user[own], past.item[own]
+        weight = None if value is None else np.exp2((past.time[own] - at[user]) / value)
+        counts = np.bincount(row[user] * past.n_items + item, weights=weight, minlength=len(users) * past.n_items)
+        return counts.astype(np.float32).reshape(len(users), past.n_items)
 
 
 class ItemKnn:
-    """Sum of the cosines to the items that the user bought, of the binary user x item matrix.
+    """Sum of the cosines to the items that the user chose, of the binary user x item matrix.
 
     The cosine is shrunk, x_i . x_j / (|x_i| |x_j| + shrink), as in Ferrari Dacrema et al. 2019
     (https://arxiv.org/abs/1907.06902); an item is no neighbour of itself. All neighbours count.
@@ -93,66 +139,58 @@ class ItemKnn:
 
     name: ClassVar[str] = "item_knn"
     grid: ClassVar[tuple[float | None, ...]] = (0.0, 2.0, 5.0, 10.0)  # users
-    dense: ClassVar[bool] = True
+    most: ClassVar[int] = 25_000  # N x N cosines: 2.5 GB
 
-    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
-        """Return (U, N) with a shrink of ``value`` users (None: 0); ``at`` is not used."""
-        x = _binary(past)
-        norm = np.sqrt(x.sum(0))
-        result = np.empty_like(x)
-        for low in range(0, past.n_items, _COLUMNS):  # N x 4096 cosines at a time
-            block = slice(low, min(low + _COLUMNS, past.n_items))
-            denominator = np.outer(norm, norm[block]) + np.float32(value or 0.0)
-            cosine = x.T @ x[:, block]
-            np.divide(cosine, denominator, out=cosine, where=denominator > 0)
-            columns = np.arange(block.start, block.stop)
-            cosine[columns, columns - low] = 0.0
-            result[:, block] = x @ cosine
-        return result
+    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+        """Return (B, N) with a shrink of ``value`` users (None: 0); ``at`` is not used."""
+        norm = past.gram.diagonal().sqrt()
+        cosine = past.gram / (torch.outer(norm, norm) + (value or 0.0)).clamp_min(1e-9)
+        cosine.fill_diagonal_(0.0)
+        found: Scores = (past.rows(users) @ cosine).numpy()
+        return found
 
 
 class Ease:
     """Linear item-item model in closed form (Steck 2019, https://arxiv.org/abs/1905.03375).
 
-    B = I - P / diag(P) with P = (X'X + lambda I)^-1, X the binary user x item matrix. With fewer users than items,
+    B = I - P / diag(P) with P = (X'X + lambda I)^-1, X the binary user x item matrix. With few users,
     X P = M X and lambda diag(P) = 1 - diag(X' M X) with M = (X X' + lambda I)^-1 (Woodbury), so that the inverse costs
-    U^3 and no N x N matrix is ever made. With more than 12,000 items only the 12,000 most popular are modelled and the
+    U^3 and no N x N matrix is ever made. With more than 12,500 items only the 12,500 most popular are modelled and the
     others score -inf: they come last, as ties.
     """
 
     name: ClassVar[str] = "ease"
     grid: ClassVar[tuple[float | None, ...]] = (50.0, 100.0, 300.0, 1000.0)  # lambda
-    dense: ClassVar[bool] = True
+    most: ClassVar[int] = 10_000_000
 
-    def scores(self, past: Past, at: Days, value: float | None) -> Scores:
-        """Return (U, N) with lambda = ``value`` > 0; ``at`` is not used."""
+    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+        """Return (B, N) with lambda = ``value`` > 0; ``at`` is not used."""
         if value is None or value <= 0:
             raise ValueError(f"lambda is {value}, a positive number is needed")
-        rows = past
         if past.n_items <= EASE_ITEMS:
-            return _ease(_binary(rows), value)
-        counts = np.bincount(rows.item, minlength=past.n_items)
+            return _ease(past, value, users)
+        counts = np.bincount(past.item, minlength=past.n_items)
         kept = np.sort(np.argsort(-counts, kind="stable")[:EASE_ITEMS])
         place = np.full(past.n_items, -1, dtype=np.int64)
         place[kept] = np.arange(EASE_ITEMS)
-        inside = place[rows.item] >= 0
-        few = Past(rows.user[inside], place[rows.item[inside]], rows.time[inside], past.n_users, EASE_ITEMS)
-        result = np.full((past.n_users, past.n_items), -np.inf, dtype=np.float32)
-        result[:, kept] = _ease(_binary(few), value)
+        inside = place[past.item] >= 0
+        few = Past(past.user[inside], place[past.item[inside]], past.time[inside], past.n_users, EASE_ITEMS)
+        result = np.full((len(users), past.n_items), -np.inf, dtype=np.float32)
+        result[:, kept] = _ease(few, value, users)
         return result
 
 
-def choose(baseline: Baseline, past: Past, at: Days, metric: Callable[[Scores], float]) -> float | None:
+def choose(baseline: Baseline, past: Past, at: Days, users: Users, metric: Callable[[Scores], float]) -> float | None:
     """Return the value of the baseline's grid whose scores get the highest ``metric``, the first among equals.
 
-    ``past`` and ``at`` are as validation sees them: the metric looks at what came after.
+    ``past`` and ``at`` are as validation sees them: the metric looks at what came after, for ``users``.
     A NaN never wins; ValueError where nothing else was seen.
     """
     if len(baseline.grid) == 1:
         return baseline.grid[0]
     best: tuple[float, float | None] | None = None
     for value in baseline.grid:
-        quality = float(metric(baseline.scores(past, at, value)))
+        quality = float(metric(baseline.scores(past, at, value, users)))
         if not np.isnan(quality) and (best is None or quality > best[0]):
             best = (quality, value)
     if best is None:
@@ -160,31 +198,34 @@ def choose(baseline: Baseline, past: Past, at: Days, metric: Callable[[Scores], 
     return best[1]
 
 
-def _binary(past: Past) -> Scores:
-    """Return the matrix (U, N) of who bought what, 0 or 1."""
-    x = np.zeros((past.n_users, past.n_items), dtype=np.float32)
-    x[past.user, past.item] = 1.0
-    return x
+def _sparse(row: Tensor, column: Tensor, rows: int, columns: int) -> Tensor:
+    """A binary matrix (rows, columns) of distinct pairs."""
+    order = torch.argsort(row, stable=True)
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), torch.bincount(row, minlength=rows).cumsum(0)])
+    with warnings.catch_warnings():  # torch says of sparse matrices that they are in beta
+        warnings.simplefilter("ignore")
+        return torch.sparse_csr_tensor(starts, column[order], torch.ones(len(row)), (rows, columns))
 
 
-def _ease(x: Scores, penalty: float, woodbury: bool | None = None) -> Scores:
-    """Return X B (U, N); ``woodbury`` None takes the cheaper of the two equal ways. Co-occurrences are exact."""
-    users, items = x.shape
-    data = torch.from_numpy(x)
-    if users < items if woodbury is None else woodbury:
-        factor = _cholesky(data @ data.T, penalty)
-        smooth = torch.cholesky_solve(data, factor)  # M X = X P, (U, N)
+def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None) -> Scores:
+    """Return X B (B, N) of ``users``; ``woodbury`` None takes the cheaper of the two equal ways."""
+    u, n = past.n_users, past.n_items
+    everybody, own = np.arange(u), past.dense(users, slice(0, n))
+    if u * u * (2 * n + u // 3) < n**3 if woodbury is None else woodbury:
+        data = past.dense(everybody, slice(0, n))
+        smooth = torch.cholesky_solve(data, _cholesky(past.rows(everybody) @ data.T.contiguous(), penalty))  # X P
         diagonal = (1.0 - (data * smooth).sum(0)) / penalty
+        smooth = smooth[torch.from_numpy(users)]
     else:
-        inverse = torch.cholesky_inverse(_cholesky(data.T @ data, penalty))  # P, (N, N)
-        smooth = data @ inverse
+        inverse = torch.cholesky_inverse(_cholesky(past.gram.clone(), penalty))  # P, (N, N)
+        smooth = past.rows(users) @ inverse
         diagonal = inverse.diagonal()
-    scores: Scores = (data - smooth / diagonal).numpy()
+    scores: Scores = (own - smooth / diagonal).numpy()
     return scores
 
 
-def _cholesky(gram: torch.Tensor, penalty: float) -> torch.Tensor:
+def _cholesky(gram: Tensor, penalty: float) -> Tensor:
     """Return the Cholesky factor of ``gram`` + penalty I, both (n, n)."""
     gram.diagonal().add_(penalty)
-    factor: torch.Tensor = torch.linalg.cholesky(gram)
+    factor: Tensor = torch.linalg.cholesky(gram)
     return factor

@@ -18,7 +18,6 @@ from graftrec.metrics.ranking import per_user, ranking_metrics
 from graftrec.tasks.base import Task
 from graftrec.tasks.recommendation import means_over_users
 
-CELLS = 250_000_000  # 1 GB of scores
 RANKERS: tuple[type[Baseline], ...] = (Popularity, OwnFrequency, ItemKnn, Ease)
 
 
@@ -31,45 +30,50 @@ class Scored:
     chosen: float | None = None
 
 
-def score_baselines(task: Task, stream: StreamData) -> dict[str, Scored]:
-    """Baselines of a task by name: rankers for a ranking; else ``mean`` or ``majority`` and the stream's own."""
+def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict[str, Scored]:
+    """Baselines of a task by name: rankers for a ranking; else ``mean`` or ``majority`` and the stream's own.
+
+    Beside a ranking that is no ``target`` only popularity stands: the others take longer than some training.
+    """
     if task.ranks and isinstance(stream, BasketRows):
-        return {baseline.name: _ranked(baseline(), stream, int(task.main.partition("@")[2])) for baseline in RANKERS}
+        k = int(task.main.partition("@")[2])
+        return {baseline.name: _ranked(baseline(), stream, k) for baseline in (RANKERS if target else RANKERS[:1])}
     return _rows(task, stream)
 
 
 def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
     lines = stream.lines
-    users, items = len(lines.cold_user), len(lines.items)
-    if users * items > CELLS and baseline.dense:
-        why = f"{users:,} users x {items:,} items are more than the {CELLS:,} cells that fit into memory at once"
+    people, items = len(lines.cold_user), len(lines.items)
+    if items > baseline.most:
+        why = f"a catalogue of {items:,} items; up to {baseline.most:,} are scored"
         return Scored({f"ndcg@{k}": Value(None, why)})
 
     def past(stage: Stage) -> Past:
         kept = lines.known(stage)
         user, place, time = (values[kept].numpy() for values in (lines.user, stream.places, lines.time))
-        return Past(user, place, time, users, items)
+        return Past(user, place, time, people, items)
 
-    def blocks(stage: Stage) -> Iterator[Tensor]:
-        yield from torch.split(stream.users(stage), max(1, 20_000_000 // items))
+    def blocks(stage: Stage) -> Iterator[tuple[slice, Tensor]]:
+        size, users = max(1, 20_000_000 // items), stream.users(stage)
+        for low in range(0, len(users), size):
+            yield slice(low, low + size), users[low : low + size]
 
     def on_validation(scores: Scores) -> float:
         parts = []
-        for block in blocks("val"):
-            answers = stream.answers(block, "val")
-            own = torch.from_numpy(scores[block.numpy()])
-            parts.append(ranking_metrics(own, answers["relevant"], answers.get("listed"), k)[f"ndcg@{k}"])
+        for rows, users in blocks("val"):
+            answers = stream.answers(users, "val")
+            own = ranking_metrics(torch.from_numpy(scores[rows]), answers["relevant"], answers.get("listed"), k)
+            parts.append(own[f"ndcg@{k}"])
         return float(torch.cat(parts).nanmean()) if parts else float("nan")
 
-    def values(scores: Scores) -> dict[str, Tensor]:
-        parts = [
-            per_user(torch.from_numpy(scores[block.numpy()]), stream.answers(block, "test"), k)
-            for block in blocks("test")
-        ]
-        return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-
-    value = choose(baseline, past("val"), lines.times("val").numpy(), on_validation)
-    units = values(baseline.scores(past("test"), lines.times("test").numpy(), value))
+    judged = stream.users("val").numpy()
+    value = choose(baseline, past("val"), lines.times("val").numpy(), judged, on_validation)
+    judged = stream.users("test").numpy()
+    scores = baseline.scores(past("test"), lines.times("test").numpy(), value, judged)
+    parts = [
+        per_user(torch.from_numpy(scores[rows]), stream.answers(users, "test"), k) for rows, users in blocks("test")
+    ]
+    units = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     return Scored(means_over_users(units), units, value)
 
 

@@ -13,7 +13,7 @@ def _past(rows, n_users, n_items):
     return Past(np.array(user), np.array(item), np.array(time, dtype=float), n_users, n_items)
 
 
-AT = np.full(60, 100.0)
+AT, ALL3 = np.full(60, 100.0), np.arange(3)
 TINY = _past([(0, 0, 0), (0, 0, 10), (0, 1, 20), (1, 1, 20), (2, 2, 30)], 3, 3)
 
 
@@ -24,63 +24,68 @@ def _random(users, items, rows, seed=0):
 
 
 def test_popularity_counts_rows():
-    np.testing.assert_array_equal(Popularity().scores(TINY, np.zeros(3)), [[2, 2, 1]] * 3)
+    np.testing.assert_array_equal(Popularity().scores(TINY, np.zeros(3), None, ALL3), [[2, 2, 1]] * 3)
 
 
 def test_own_frequency_by_hand():
     at = np.full(3, 40.0)
-    np.testing.assert_array_equal(OwnFrequency().scores(TINY, at, None), [[2, 1, 0], [0, 1, 0], [0, 0, 1]])
-    halves = OwnFrequency().scores(TINY, at, 10.0)
+    np.testing.assert_array_equal(OwnFrequency().scores(TINY, at, None, ALL3), [[2, 1, 0], [0, 1, 0], [0, 0, 1]])
+    halves = OwnFrequency().scores(TINY, at, 10.0, ALL3)
     np.testing.assert_allclose(halves, [[1 / 16 + 1 / 8, 1 / 4, 0], [0, 1 / 4, 0], [0, 0, 1 / 2]])
 
 
 def test_own_frequency_asks_each_user_as_of_a_day_of_their_own():
-    found = OwnFrequency().scores(TINY, np.array([20.0, 30.0, 30.0]), 10.0)
+    found = OwnFrequency().scores(TINY, np.array([20.0, 30.0, 30.0]), 10.0, ALL3)
     np.testing.assert_allclose(found, [[1 / 4 + 1 / 2, 1, 0], [0, 1 / 2, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize(("shrink", "cosine"), [(0.0, 1 / np.sqrt(2)), (2.0, 1 / (np.sqrt(2) + 2))])
 def test_item_knn_by_hand(shrink, cosine):
-    found = ItemKnn().scores(TINY, AT, shrink)
+    found = ItemKnn().scores(TINY, AT, shrink, ALL3)
     np.testing.assert_allclose(found, [[cosine, cosine, 0], [cosine, 0, 0], [0, 0, 0]], rtol=1e-6)
 
 
 def test_item_knn_in_blocks_is_the_same(monkeypatch):
     past = _random(20, 30, 200)
-    whole = ItemKnn().scores(past, AT, 2.0)
+    whole = ItemKnn().scores(past, AT, 2.0, np.arange(past.n_users))
     monkeypatch.setattr(baselines, "_COLUMNS", 7)
-    np.testing.assert_allclose(ItemKnn().scores(past, AT, 2.0), whole, rtol=1e-5)
+    np.testing.assert_allclose(ItemKnn().scores(past, AT, 2.0, np.arange(past.n_users)), whole, rtol=1e-5)
 
 
 def test_ease_by_hand():
     # two users, X = [[1, 1], [1, 0]]: G = [[2 + l, 1], [1, 1 + l]] and B_ij = G_ij / G_ii off the diagonal
     past = _past([(0, 0, 0), (0, 1, 0), (1, 0, 0)], 2, 2)
-    found = Ease().scores(past, AT, 3.0)
+    found = Ease().scores(past, AT, 3.0, np.arange(2))
     np.testing.assert_allclose(found, [[1 / 4, 1 / 5], [0, 1 / 5]], atol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 50.0, 1000.0])
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_ease_is_steck_both_ways(shape, penalty):
-    x = baselines._binary(_random(*shape, 1500))
+    past = _random(*shape, 1500)
+    x = past.dense(np.arange(past.n_users), slice(0, past.n_items)).numpy()
     inverse = np.linalg.inv(x.T.astype(float) @ x + penalty * np.eye(shape[1]))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
     for woodbury in (True, False, None):
-        np.testing.assert_allclose(baselines._ease(x, penalty, woodbury), x @ weights, atol=2e-5)
+        np.testing.assert_allclose(
+            baselines._ease(past, penalty, np.arange(past.n_users), woodbury), x @ weights, atol=2e-5
+        )
 
 
 def test_ease_of_a_large_catalogue_models_the_popular_items(monkeypatch):
     past = _random(30, 50, 400)
     monkeypatch.setattr(baselines, "EASE_ITEMS", 20)
-    found = Ease().scores(past, AT, 50.0)
+    found = Ease().scores(past, AT, 50.0, np.arange(30))
     popular = np.argsort(-np.bincount(past.item, minlength=50), kind="stable")[:20]
     modelled = np.zeros(50, dtype=bool)
     modelled[popular] = True
     assert np.isneginf(found[:, ~modelled]).all()
-    np.testing.assert_allclose(
-        found[:, modelled], baselines._ease(baselines._binary(past)[:, modelled], 50.0), atol=1e-6
+    place = np.cumsum(modelled) - 1
+    few = Past(
+        past.user[modelled[past.item]], place[past.item[modelled[past.item]]], past.time[modelled[past.item]], 30, 20
     )
+    np.testing.assert_allclose(found[:, modelled], baselines._ease(few, 50.0, np.arange(30)), atol=1e-6)
 
 
 @pytest.mark.parametrize("baseline", [Popularity(), OwnFrequency(), ItemKnn(), Ease()])
@@ -89,7 +94,7 @@ def test_scores_are_finite_also_without_a_past(baseline):
     nothing = Past(past.user[:0], past.item[:0], past.time[:0], 20, 30)
     for value in baseline.grid:
         for rows in (past, nothing):
-            found = baseline.scores(rows, at, value)
+            found = baseline.scores(rows, at, value, np.arange(20))
             assert found.shape == (20, 30)
             assert found.dtype == np.float32
             assert np.isfinite(found).all()
@@ -98,18 +103,29 @@ def test_scores_are_finite_also_without_a_past(baseline):
 def test_choose_takes_the_best_of_the_grid():
     past, at = _random(20, 30, 300), np.full(20, 100.0)
     for value in OwnFrequency.grid:
-        best = OwnFrequency().scores(past, at, value)
-        assert choose(OwnFrequency(), past, at, lambda s, best=best: -float(np.abs(s - best).sum())) == value
-    assert choose(ItemKnn(), past, at, lambda s: 1.0) == 0.0
-    assert choose(Popularity(), past, at, lambda s: float("nan")) is None
+        best = OwnFrequency().scores(past, at, value, np.arange(20))
+        assert (
+            choose(OwnFrequency(), past, at, np.arange(20), lambda s, best=best: -float(np.abs(s - best).sum()))
+            == value
+        )
+    assert choose(ItemKnn(), past, at, np.arange(20), lambda s: 1.0) == 0.0
+    assert choose(Popularity(), past, at, np.arange(20), lambda s: float("nan")) is None
     with pytest.raises(ValueError, match="NaN for every value of ease"):
-        choose(Ease(), past, at, lambda s: float("nan"))
+        choose(Ease(), past, at, np.arange(20), lambda s: float("nan"))
 
 
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"item is outside \[0, 2\)"):
         _past([(0, 2, 0)], 1, 2)
     with pytest.raises(ValueError, match="half-life"):
-        OwnFrequency().scores(TINY, AT, 0.0)
+        OwnFrequency().scores(TINY, AT, 0.0, ALL3)
     with pytest.raises(ValueError, match="lambda"):
-        Ease().scores(TINY, AT, None)
+        Ease().scores(TINY, AT, None, ALL3)
+
+
+@pytest.mark.parametrize("baseline", [Popularity(), OwnFrequency(), ItemKnn(), Ease()])
+def test_some_users_score_as_they_do_among_all(baseline):
+    past, at, few = _random(20, 30, 300), np.full(20, 100.0), np.array([3, 4, 11])
+    for value in baseline.grid:
+        everybody = baseline.scores(past, at, value, np.arange(20))
+        np.testing.assert_allclose(baseline.scores(past, at, value, few), everybody[few], rtol=1e-5, atol=1e-6)

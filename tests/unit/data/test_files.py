@@ -378,9 +378,9 @@ def test_a_time_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
 def test_the_wrong_unit_of_time_is_told_and_not_a_crash(features: dict[str, str], tmp_path: Path) -> None:
     moment = int(datetime(2020, 1, 1, tzinfo=timezone.utc).timestamp() * 1000)  # ms, and s is what Files expects
     path = write(pl.DataFrame({"when": [moment, moment + 1], "y": [0, 1]}), tmp_path / "t.parquet")
-    with pytest.raises(DataError, match="DATA-042.*time_unit"):
+    with pytest.raises(DataError, match=r"DATA-042.*time_unit"):
         Files(path, time="when", features=features).read()
-    with pytest.raises(DataError, match="DATA-042.*t.parquet, row 1 .*when: .*time_unit=days"):
+    with pytest.raises(DataError, match=r"DATA-042.*t.parquet, row 1 .*when: .*time_unit=days"):
         Files(path, features={"when": "date"}, labels={"y": "binary"}, time_unit="days").read()
 
 
@@ -664,7 +664,7 @@ def test_names_that_are_taken_are_refused(name: str, part: str) -> None:
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match="features: 'user'.*labels: 'item'.*events: 'z'.*k_core: needs"):
+    with pytest.raises(ValueError, match=r"features: 'user'.*labels: 'item'.*events: 'z'.*k_core: needs"):
         Files("x.csv", features={"user": "id"}, labels={"item": "binary"}, events={"z": 1}, k_core=3)
 
 
@@ -800,7 +800,7 @@ def test_ids_with_zeros_in_front_have_their_own_domain(tmp_path: Path) -> None:
 
 def test_a_domain_that_is_nowhere_is_told(tmp_path: Path) -> None:
     path = write(DOMAINS, tmp_path / "t.csv")
-    with pytest.raises(UserError, match="t.csv has no column 'shap'; did you mean 'shop'"):
+    with pytest.raises(UserError, match=r"t.csv has no column 'shap'; did you mean 'shop'"):
         Files(path, user="who", item="what", domain="shap").read()
 
 
@@ -854,7 +854,7 @@ def test_a_column_is_the_official_split(tmp_path: Path) -> None:
 
 
 def test_a_split_is_read_before_it_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="split=official: files comes without a split; see dataset.split"):
+    with pytest.raises(UserError, match=r"split=official: files comes without a split; see dataset.split"):
         prepared(Files(write(LINES, tmp_path / "lines.csv"), **KEYS, labels={"liked": "binary"}))
 
 
@@ -898,8 +898,8 @@ def test_a_file_may_have_no_value_at_all_of_a_column(tmp_path: Path) -> None:
 
 
 def test_weights_come_with_the_rows(tmp_path: Path) -> None:
-    data = table(tmp_path, {"x": "id"}, x=list("abcd"), w=[0.5, 2.0, 1.0, 3.0])
-    data.keys["weight"] = "w"
+    frame = pl.DataFrame({"w": [0.5, 2.0, 1.0, 3.0], "y": [0, 1, 0, 1], "part": ["train", "train", "val", "test"]})
+    data = Files(write(frame, tmp_path / "t.csv"), weight="w", labels={"y": "binary"}, split="part")
     read = data.read()
     assert read.weight is not None
     assert (read.weight.tolist(), read.weight.dtype) == ([0.5, 2.0, 1.0, 3.0], np.float32)
@@ -996,7 +996,9 @@ def test_a_core_is_stamped_and_counted(tmp_path: Path) -> None:
     assert card["users"] == card["domains"]["all"]["users"] == len({pairs[at][0] for at in core})
     assert card["items"] == len({pairs[at][1] for at in core})
     assert Files(path, user="who", item="what").read().stamps == ()
-    with pytest.raises(DataError, match="DATA-010 files: 0 rows are left in the 50-core; set a smaller dataset.k_core"):
+    with pytest.raises(
+        DataError, match=r"DATA-010 files: 0 rows are left in the 50-core; set a smaller dataset.k_core"
+    ):
         Files(path, user="who", item="what", k_core=50).read()
 
 
@@ -1039,7 +1041,7 @@ def test_attributes_without_the_key_or_the_file_are_told(tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"DATA-011 .*items\.csv"):
         Files(lines, **KEYS, items=str(tmp_path / "items.csv")).read()
     items = write(pl.DataFrame({"what": [1], "key": ["c sharp"]}), tmp_path / "items.csv")
-    with pytest.raises(UserError, match="dataset.items: 'key' in .*items.csv is a name that graftrec uses itself"):
+    with pytest.raises(UserError, match=r"dataset.items: 'key' in .*items.csv is a name that graftrec uses itself"):
         Files(lines, **KEYS, items=items).read()
 
 

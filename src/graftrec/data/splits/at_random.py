@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from graftrec.data.domains import Domain
 from graftrec.data.seeds import derived, hashes, mixed, share
 from graftrec.data.splits.base import Parts, Split, drawn_order, need, row_hashes
+
+
+By = Literal["row", "user", "item"]
 
 
 class AtRandom(Split):
@@ -23,11 +26,11 @@ class AtRandom(Split):
 
     stamp = "not time-safe: rows are split at random"
 
-    def __init__(
-        self, train: float = 0.8, val: float = 0.1, by: Literal["row", "user", "item"] = "row", seed: int = 0
-    ) -> None:
+    def __init__(self, train: float = 0.8, val: float = 0.1, by: By = "row", seed: int = 0) -> None:
         if not (0 < train < 1 and 0 < val < 1 and train + val < 1):
             raise ValueError(f"train, val and their sum should be in (0, 1). Found {train} and {val}.")
+        if by not in get_args(By):
+            raise ValueError(f"by should be row, user or item. Found {by}.")
         self.train, self.val, self.by, self.seed = train, val, by, seed
 
     def divide(self, domains: Sequence[Domain]) -> list[Parts]:
