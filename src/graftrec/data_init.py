@@ -210,7 +210,7 @@ def _split(guess: Guess) -> str:
 
 def _name(file: str) -> str:
     """What the dataset is called: a word to YAML, and no name that graftrec's own options have."""
-    name = re.sub(r"\W+", "_", file).strip("_").lower() or "mine"
+    name = re.sub(r"\W+", "_", file, flags=re.ASCII).strip("_").lower() or "mine"  # as Hydra takes it
     own = [conf_dir() / f"{group}/{name}.yaml" for group in ("dataset", "experiment")]
     odd = not name[0].isalpha() or name in NO_NAMES or any(path.exists() for path in own)
     return f"my_{name}" if odd or any(conf_dir().glob(f"task/{name}_*.yaml")) else name

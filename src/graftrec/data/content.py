@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from graftrec.data.encode import WORDS, hashed
 from graftrec.data.entities import Entities
 from graftrec.data.table import Attributes, Column, Floats, Lists
 from graftrec.schema import Table
+
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,16 @@ Single = dict[str, tuple[str, Tensor]]
 """Attribute of kind ``id`` -> its table, and the value (E,) of each entity."""
 
 
-def tables(known: Sequence[Known]) -> tuple[dict[str, Table], dict[str, Single]]:
-    """Tables of all entities and of their attributes; and the single-valued attributes of each table of entities.
+def tables(
+    known: Sequence[Known], asked: Mapping[str, Sequence[tuple[pl.Series, Mask]]]
+) -> tuple[dict[str, Table], dict[str, Single], dict[str, Entities]]:
+    """Tables of all entities and of their attributes; the single-valued attributes of each table of entities; and the
+    vocabularies of attributes.
 
     Vocabularies and scales come from the entities that training saw.
+
+    Args:
+        known: entities and attributes. asked: table -> keys of columns of rows, and which of them training saw.
     """
     uses: dict[str, list[Use]] = {}
     for owner in known:
@@ -59,6 +68,7 @@ def tables(known: Sequence[Known]) -> tuple[dict[str, Table], dict[str, Single]]
     vectors: dict[str, dict[str, Tensor]] = {owner.table: {} for owner in known}
     single: dict[str, Single] = {owner.table: {} for owner in known}
     found: dict[str, Table] = {}
+    vocabularies: dict[str, Entities] = {}
     for target, shared in uses.items():
         kind = shared[0].column.kind
         if kind in ("number", "vector"):
@@ -70,10 +80,17 @@ def tables(known: Sequence[Known]) -> tuple[dict[str, Table], dict[str, Single]]
                 vectors[use.owner.table][target] = torch.from_numpy(scaled)
         elif kind == "text":
             found[target] = Table(target, words_of(shared[0].column))
-            for use in shared:
-                content[use.owner.table][target] = torch.from_numpy(hashed(use.values, use.column)).long()
+            for use in shared:  # equal words have one bucket
+                column = replace(use.column, buckets=shared[0].column.buckets)
+                content[use.owner.table][target] = torch.from_numpy(hashed(use.values, column)).long()
         else:
-            vocabulary = Entities([_trained_values(use) for use in shared])
+            own = [_trained_values(use) for use in shared]
+            rows = asked.get(target, ())
+            vocabulary = Entities(
+                [*own, *(keys for keys, _ in rows)],
+                [*(np.ones(len(values), dtype=bool) for values in own), *(seen for _, seen in rows)],
+            )
+            vocabularies[target] = vocabulary
             found[target] = Table(target, len(vocabulary))
             for use in shared:
                 ids = _ids(use, vocabulary)
@@ -84,7 +101,7 @@ def tables(known: Sequence[Known]) -> tuple[dict[str, Table], dict[str, Single]]
         found[owner.table] = Table(
             owner.table, owner.entities.size, owner.entities.row_of, content[owner.table], vectors[owner.table]
         )
-    return found, single
+    return found, single, vocabularies
 
 
 def _uses(owner: Known) -> list[tuple[str, Use]]:
@@ -97,7 +114,7 @@ def _uses(owner: Known) -> list[tuple[str, Use]]:
             frame.unique("key", keep="first", maintain_order=True), on="key", how="left", maintain_order="left"
         )
         for name, column in attributes.columns.items():
-            target = column.table or domain.table(name, owner.kind)
+            target = domain.table(name, owner.kind)
             values = own[name]
             if target in joined:  # another domain's attributes of the same entities
                 earlier = joined[target][2]

@@ -56,18 +56,14 @@ class Cross:
         }
         self._everybody: tuple[PastCounts, ...] = ()
         if everybody is not None:
+            pair = self._pair
             if not bool(everybody.all()):
-                user, item, time = user[everybody], item[everybody], time[everybody]
+                user, item, time, pair = user[everybody], item[everybody], time[everybody], None
                 moments = moments_of(time)
-            order = torch.argsort(time, stable=True)
-            pair = (user * items + item)[order]
-            ordered, place = torch.sort(pair, stable=True)
-            opens = torch.ones(len(pair), dtype=torch.bool)
-            opens[1:] = ordered[1:] != ordered[:-1]
-            first = torch.sort(place[opens]).values  # of each pair, in order of time
+            first, since = (pair or PastCounts(user * items + item, time, (), moments)).firsts()
             self._everybody = (
                 counts("item", item, time, (30.0, 120.0)),
-                counts("first", item[order][first], time[order][first], (60.0,)),
+                counts("first", first % items, since, (60.0,)),
             )
         self.names = tuple(names)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from graftrec.data.seeds import derived, hashes, mixed, share
-from graftrec.data.table import Attributes, Interactions, Ints
+from graftrec.data.table import Attributes, Interactions, Ints, distinct
 from graftrec.errors import DataError, UserError
 
 KINDS = ("user", "item")
@@ -70,9 +70,11 @@ class Domain:
 
     def table(self, column: str, kind: str = "") -> str:
         """The table of a feature column, of an attribute if ``kind`` says of what."""
-        own = self.data.columns.get(column) if not kind else None
-        name = own.table if own is not None and own.table else f"{kind}_{column}" if kind else column
-        alone = self.shared is not None and column not in self.shared
+        known = {"": self.data, "user": self.data.users, "item": self.data.items}[kind]
+        meaning = None if known is None else known.columns.get(column)
+        own = "" if meaning is None else meaning.table
+        alone = self.shared is not None and (own or column) not in self.shared
+        name = own or (f"{kind}_{column}" if kind else column)
         return f"{self.prefix}{name}" if alone else name
 
 
@@ -145,8 +147,9 @@ def unlinked(domains: Sequence[Domain], kind: str, linked: float, seed: int) -> 
     if linked == 1.0:
         return list(domains)
     found = []
+    text = len({domain.keys(kind).dtype for domain in domains}) > 1  # as `Entities` compares them
     for domain in domains:
-        keys = domain.keys(kind)
+        keys = domain.keys(kind).cast(pl.String) if text else domain.keys(kind)
         cut = share(mixed(hashes(keys) + np.uint64(derived(seed, "linked", kind)))) >= linked
         frame = pl.DataFrame({"key": keys.cast(pl.String), "cut": cut})
         fresh = pl.when("cut").then(pl.format("{}@" + domain.name, "key")).otherwise("key")
@@ -171,6 +174,7 @@ def linked_by(domain: Domain, kind: str, link: pl.DataFrame, alone: bool) -> Dom
         .join(pairs, on="key", how="left", maintain_order="left")
         .select(pl.coalesce("new", rest).alias("new"))["new"]
     )
-    if keys.n_unique() < len(keys):
+    used = keys.gather(distinct(domain.take(domain.data.keys[kind].codes)))  # domains of one table share its keys
+    if used.n_unique() < len(used):
         raise DataError("DATA-044", f"{domain.name}: the link table gives two {kind}s of this domain the same id")
     return replace(domain, names={**domain.names, kind: keys})

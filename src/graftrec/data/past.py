@@ -62,6 +62,13 @@ class PastCounts:
         """How many numbers a question is answered with."""
         return 1 + len(self.half_lives)
 
+    def firsts(self) -> tuple[Tensor, Tensor]:
+        """Every key (K,) that was seen, and when it was first (K,)."""
+        key = self._sorted // self._span
+        opens = torch.ones(len(key), dtype=torch.bool)
+        opens[1:] = key[1:] != key[:-1]
+        return key[opens], self._time[opens]
+
     def __call__(self, key: Tensor, time: Tensor) -> Tensor:
         """log(1 + count), then log(1 + count weighted by age) for each half-life.
 

@@ -65,6 +65,7 @@ class Prepared:
         self._known: dict[tuple[int, str], Ints] = {}
         self._kept = self._catalogues()
         self._train()
+        self._fit()
         self._content()
         self._make_ranked()
         self._make_rows()
@@ -90,12 +91,15 @@ class Prepared:
     def _catalogues(self) -> list[Mask]:
         """For each domain which rows a ranking is about: events with an item that enough users chose in training."""
         pairs: dict[str, list[Ints]] = {}
+        first: dict[str, int] = {}  # users of different tables are different people
+        for table, entities in self.entities["user"].items():
+            first[table] = sum(len(self.entities["user"][other]) for other in first)
         for at, (domain, parts, kinds) in enumerate(self._used):
             if set(kinds) & set(RANKED):
                 user, item = self._numbers(at, "user"), self._numbers(at, "item")
                 train = (parts.part == 0) & events(domain)
                 pairs.setdefault(domain.tables["item"], []).append(
-                    user[train] * len(self._of("item", domain)) + item[train]
+                    (user[train] + first[domain.tables["user"]]) * len(self._of("item", domain)) + item[train]
                 )
         users = {
             table: np.bincount(
@@ -145,6 +149,22 @@ class Prepared:
         for (kind, table), parts_seen in seen.items():
             self.entities[kind][table].trained(parts_seen)
 
+    def _fit(self) -> None:
+        """What the training rows of each table say, and which ids of their columns they have."""
+        self._wanted = [(at, *used) for at, used in enumerate(self._used) if "rows" in used[2]]
+        whole: dict[int, Interactions] = {id(d.data): d.data for _, d, _, _ in self._wanted}
+        self._fits: dict[int, Fitted] = {}
+        for key, data in whole.items():
+            part = np.full(data.size, -1, dtype=np.int8)
+            for _, domain, parts, _ in self._wanted:
+                if domain.data is data:
+                    part[domain.index()] = parts.part
+            self._fits[key] = Fitted.of(data, part)
+        self._asked: dict[str, list[tuple[pl.Series, Mask]]] = {}
+        for _, domain, _, _ in self._wanted:
+            for column, keys, seen in _id_columns(domain, self._fits[id(domain.data)]):
+                self._asked.setdefault(self._table_of(domain, column), []).append((keys, seen))
+
     def _content(self) -> None:
         """Tables of users and items with what is known of them."""
         known = []
@@ -157,7 +177,7 @@ class Prepared:
                     if frame is not None and domain.data.has(kind) and domain.tables[kind] == table
                 ]
                 known.append(content.Known(table, kind, entities, frames))
-        self.tables, self.single = content.tables(known)
+        self.tables, self.single, self._vocabularies = content.tables(known, self._asked)
 
     def overlap(self, at: int) -> Mask | None:
         """Users (U,) of the ``at``-th domain whom another domain's training rows have; none if it has no others."""
@@ -236,17 +256,8 @@ class Prepared:
         )  # fmt: skip
 
     def _make_rows(self) -> None:
-        wanted = [(at, *used) for at, used in enumerate(self._used) if "rows" in used[2]]
-        whole: dict[int, Interactions] = {id(d.data): d.data for _, d, _, _ in wanted}
-        fits: dict[int, Fitted] = {}
-        for key, data in whole.items():
-            part = np.full(data.size, -1, dtype=np.int8)
-            for _, domain, parts, _ in wanted:
-                if domain.data is data:
-                    part[domain.index()] = parts.part
-            fits[key] = Fitted.of(data, part)
-        places = self._places([(domain, fits[id(domain.data)]) for _, domain, _, _ in wanted])
-        for (at, domain, parts, _), own in zip(wanted, places, strict=True):
+        places = self._places([(domain, self._fits[id(domain.data)]) for _, domain, _, _ in self._wanted])
+        for (at, domain, parts, _), own in zip(self._wanted, places, strict=True):
             data = domain.data
             splits = {
                 stage: np.flatnonzero(parts.part == number) for number, stage in enumerate(("train", "val", "test"))
@@ -264,7 +275,7 @@ class Prepared:
             }
             past, time = self._past(at, domain, parts)
             name = f"{domain.prefix}rows"
-            self.streams[name] = TableRows(name, data, splits, fits[id(data)], own, people, past, time, self.seed)
+            self.streams[name] = TableRows(name, data, splits, self._fits[id(data)], own, people, past, time, self.seed)
 
     def _past(self, at: int, domain: Domain, parts: Parts) -> tuple[tuple[Histories, History] | None, Tensor | None]:
         """Histories of a domain's users for its rows, and the time of all rows of its table."""
@@ -288,14 +299,12 @@ class Prepared:
 
     def _places(self, used: Sequence[tuple[Domain, Fitted]]) -> list[dict[str, Place]]:
         """Where the ids of each domain's columns go; a table's vocabulary is what any training row of it has."""
-        asked: dict[str, list[tuple[pl.Series, Mask]]] = {}
-        for domain, fitted in used:
-            for column, keys, seen in _id_columns(domain, fitted):
-                asked.setdefault(self._table_of(domain, column), []).append((keys, seen))
-        vocabularies = {
+        vocabularies = self._vocabularies | {
             table: Entities([keys for keys, _ in parts], [seen for _, seen in parts])
-            for table, parts in asked.items()
-            if table not in self.entities["user"] and table not in self.entities["item"]
+            for table, parts in self._asked.items()
+            if table not in self._vocabularies
+            and table not in self.entities["user"]
+            and table not in self.entities["item"]
         }
         labels = {self._table_of(d, name) for d, _ in used for name in d.data.labels}
         for table, entities in vocabularies.items():

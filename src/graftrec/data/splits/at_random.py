@@ -11,7 +11,6 @@ from graftrec.data.domains import Domain
 from graftrec.data.seeds import derived, hashes, mixed, share
 from graftrec.data.splits.base import Parts, Split, drawn_order, need, row_hashes
 
-
 By = Literal["row", "user", "item"]
 
 
