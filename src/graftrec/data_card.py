@@ -57,7 +57,7 @@ def _domains(card: Card) -> Table:
         cells = [name, *(f"{domain[key]:,}" if key in domain else "" for key in ("rows", "users", "items"))]
         cells += [f"{density:.2%}" if density is not None else "", f"{domain.get('repeated_pairs', 0):,}"]
         cells += [f"{top:.0%}" if top is not None else "", missing]
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(_text, cells))
     return table
 
 
@@ -67,7 +67,7 @@ def _labels(card: Card) -> Table:
     for name, domain in card["domains"].items():
         for label, about in domain["labels"].items():
             mean = "" if about["mean"] is None else f"{about['mean']:.4g}"
-            table.add_row(*map(Text, [name, label, about["kind"], mean, f"{about['missing']:,}"]))
+            table.add_row(*map(_text, [name, label, about["kind"], mean, f"{about['missing']:,}"]))
     return table
 
 
@@ -76,7 +76,7 @@ def _streams(protocol: Protocol) -> Table:
     table = _table("stream", "train", "val", "test", "labels")
     for name, stream in protocol.streams.items():
         counts = [f"{stream.splits[split]:,}" for split in ("train", "val", "test")]
-        table.add_row(*map(Text, [name, *counts, ", ".join(label.name for label in stream.schema.labels)]))
+        table.add_row(*map(_text, [name, *counts, ", ".join(label.name for label in stream.schema.labels)]))
     return table
 
 
@@ -92,11 +92,16 @@ def _table(*names: str) -> Table:
 def _lines(console: Console, card: Card) -> None:
     """What was left out, what to know, and the hash of each split."""
     for reason, count in card["refused"].items():
-        console.print(Text(f"refused  {count:,} rows: {reason}", style="yellow"))
+        console.print(_text(f"refused  {count:,} rows: {reason}", "yellow"))
     for stamp in card["stamps"]:
-        console.print(Text(f"stamp    {stamp}", style="magenta"))
+        console.print(_text(f"stamp    {stamp}", "magenta"))
     for note in card["notes"]:
-        console.print(Text(f"note     {note}"))
+        console.print(_text(f"note     {note}"))
     for name, domain in card["domains"].items():
         hashes = "  ".join(f"{split} {value}" for split, value in domain["split_hashes"].items())
-        console.print(Text(f"split    {name}: {hashes}", style="dim"))
+        console.print(_text(f"split    {name}: {hashes}", "dim"))
+
+
+def _text(words: str, style: str = "") -> Text:
+    """Names and ids come from the data: no markup, and nothing that a terminal obeys."""
+    return Text("".join(letter if letter.isprintable() else " " for letter in words), style=style)

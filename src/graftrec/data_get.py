@@ -50,7 +50,7 @@ _GROUPLENS = (
 # movielens.txt @ 1c076ac3c19c, Adult in adult.txt @ 2b472251f77f. Many other public loaders pin the same sums.
 # Of Adult the single files rather than UCI's adult.zip: a zip may be packed anew, with another sum.
 OFFERS = {
-    "movielens_100k": Offer(
+    "movielens": Offer(
         "MovieLens 100K: 100,000 ratings of 1,682 films by 943 users, 1997 to 1998",
         (
             Source(

@@ -543,7 +543,7 @@ def test_every_offer_is_pinned() -> None:
 def offers(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The same offers of a server of ours, and small."""
     small = zipped(SMALL)
-    contents = {"movielens_100k": {"/ml-100k.zip": small}, "adult": {"/adult.data": ADULT, "/adult.test": TEST}}
+    contents = {"movielens": {"/ml-100k.zip": small}, "adult": {"/adult.data": ADULT, "/adult.test": TEST}}
     for name, files in contents.items():
         sources = tuple(pinned(server.serve(path, content), content) for path, content in files.items())
         monkeypatch.setitem(data_get.OFFERS, name, replace(data_get.OFFERS[name], sources=sources))
@@ -554,18 +554,18 @@ def test_get_says_what_it_does_and_what_is_next(
     offers: Server, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = folder / "my data"
-    assert cli.main(["data", "get", "movielens_100k", "--root", str(root)]) == 0
+    assert cli.main(["data", "get", "movielens", "--root", str(root)]) == 0
     said = capsys.readouterr().out
     assert set(listing(root)) == {"ml-100k.zip", "ratings.parquet", "items.parquet", "users.parquet"}
     assert "licence  GroupLens" in said
     assert f"fetch    {offers.url}/ml-100k.zip" in said
-    assert f"check    graftrec data check dataset=movielens_100k 'dataset.root={root}'" in said
+    assert f"check    graftrec data check dataset=movielens 'dataset.root={root}'" in said
     before = listing(root)
-    assert cli.main(["data", "get", "movielens_100k", f"--root={root}"]) == 0  # nothing to do
+    assert cli.main(["data", "get", "movielens", f"--root={root}"]) == 0  # nothing to do
     assert "there    ratings.parquet" in capsys.readouterr().out
     for name in ("ratings", "items", "users"):
         (root / f"{name}.parquet").unlink()
-    assert cli.main(["data", "get", "movielens_100k", f"--root={root}"]) == 0  # from the archive that is there
+    assert cli.main(["data", "get", "movielens", f"--root={root}"]) == 0  # from the archive that is there
     assert listing(root) == before
     assert offers.asked == ["/ml-100k.zip"]
 
@@ -585,8 +585,8 @@ def said_of(words: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_words_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "did you mean 'movielens_100k'?" in said_of(["MovieLens-100k"], 2, capsys)
-    assert "there are: movielens_100k, movielens_1m, adult" in said_of(["xyz"], 2, capsys)
+    assert "did you mean 'movielens'?" in said_of(["MovieLens-100k"], 2, capsys)
+    assert "there are: movielens, movielens_1m, adult" in said_of(["xyz"], 2, capsys)
     assert "no dataset is named" in said_of([], 2, capsys)
     assert "one dataset at a time" in said_of(["adult", "movielens_1m"], 2, capsys)
     assert "no such flag: --rot" in said_of(["adult", "--rot", "x"], 2, capsys)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
 from graftrec.heads.base import Head
 from graftrec.heads.linear import Linear
 from graftrec.losses.base import Loss

@@ -37,11 +37,12 @@ def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict
     """
     if task.ranks and isinstance(stream, BasketRows):
         k = int(task.main.partition("@")[2])
-        return {baseline.name: _ranked(baseline(), stream, k) for baseline in (RANKERS if target else RANKERS[:1])}
+        return {baseline.name: score_ranker(baseline(), stream, k) for baseline in (RANKERS if target else RANKERS[:1])}
     return _rows(task, stream)
 
 
-def _ranked(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
+def score_ranker(baseline: Baseline, stream: BasketRows, k: int) -> Scored:
+    """One ranker on the test users of a stream, fitted on all that came before, its setting chosen on validation."""
     lines = stream.lines
     people, items = len(lines.cold_user), len(lines.items)
     if items > baseline.most:

@@ -92,7 +92,7 @@ class Prepared:
         """For each domain which rows a ranking is about: events with an item that enough users chose in training."""
         pairs: dict[str, list[Ints]] = {}
         first: dict[str, int] = {}  # users of different tables are different people
-        for table, entities in self.entities["user"].items():
+        for table in self.entities["user"]:
             first[table] = sum(len(self.entities["user"][other]) for other in first)
         for at, (domain, parts, kinds) in enumerate(self._used):
             if set(kinds) & set(RANKED):

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from graftrec.report import words
@@ -203,7 +204,7 @@ def _clean(axes: Axes) -> None:
 
 def _nothing(axes: Axes, why: str) -> None:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=11, color=INK)
+    axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=11, color=INK, transform=axes.transAxes)
 
 
 def _verbatim(text: str) -> str:
@@ -238,7 +239,7 @@ def data_card(card: Mapping[str, Any], out_png: Path) -> Path:
     _label_rates(labels, {name: domains[name] for name in biggest}, colours)
     _popularity(top, {name: domains[name] for name in biggest}, colours)
     if len(domains) > 1:
-        handles = [over_time.plot([], [], color=colour)[0] for colour in colours.values()]
+        handles = [Line2D([], [], color=colour) for colour in colours.values()]
         more = f" and {len(domains) - len(biggest)} more" if len(domains) > len(biggest) else ""
         figure.legend(
             handles, [_verbatim(name) for name in biggest], loc="outside upper left", ncols=6, frameon=False,
@@ -257,8 +258,9 @@ def _rows_over_time(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[st
     for name, colour in colours.items():
         if name in timeline["counts"]:
             axes.stairs(timeline["counts"][name], edges, color=colour, fill=len(colours) == 1, alpha=0.85)
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=4))
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator(maxticks=4)))
+    dates = AutoDateLocator(minticks=3, maxticks=7)  # any span has a step between: 72 hours are 6 half days
+    axes.xaxis.set_major_locator(dates)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))
     axes.set_ylim(bottom=0)
 
 

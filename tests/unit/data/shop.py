@@ -131,13 +131,17 @@ def everything(protocol: Protocol) -> dict[str, torch.Tensor]:
         for other, values in [*table.content.items(), *table.vectors.items(), ("rows", table.rows)]
         if values is not None
     }
-    return trained(protocol) | tables | {
-        f"{name}/{stage}/{number}/{column}": values
-        for name, stream in protocol.streams.items()
-        for stage in ("val", "test")
-        for number, batch in enumerate(stream.evaluation(stage))
-        for column, values in batch.items()
-    }
+    return (
+        trained(protocol)
+        | tables
+        | {
+            f"{name}/{stage}/{number}/{column}": values
+            for name, stream in protocol.streams.items()
+            for stage in ("val", "test")
+            for number, batch in enumerate(stream.evaluation(stage))
+            for column, values in batch.items()
+        }
+    )
 
 
 def trained(protocol: Protocol) -> dict[str, torch.Tensor]:

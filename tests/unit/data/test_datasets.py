@@ -234,7 +234,7 @@ def test_an_empty_folder_is_told_what_is_missing_and_where_it_comes_from(cls: ty
 
 @pytest.mark.parametrize(
     ("dataset", "name"),
-    [(MovieLens("x"), "movielens_100k"), (MovieLens("x", "1m"), "movielens_1m"), (Adult("x"), "adult")],
+    [(MovieLens("x"), "movielens"), (MovieLens("x", "1m"), "movielens_1m"), (Adult("x"), "adult")],
 )
 def test_what_can_be_fetched_is_told_so(dataset: Folder, name: str) -> None:
     from graftrec.data_get import OFFERS

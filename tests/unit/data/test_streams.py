@@ -21,6 +21,7 @@ from shop import (
     Shop,
     differing,
     everything,
+    made_of,
     open_shop,
     prepared,
     train_batch,
@@ -28,13 +29,18 @@ from shop import (
 )
 
 from graftrec.batch import Batch
+from graftrec.data.encode import interactions
+from graftrec.data.entities import Entities
+from graftrec.data.fitted import Fitted
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_domain import CrossDomain
+from graftrec.data.splits.by_time import ByTime
+from graftrec.data.streams import rows as plain
 from graftrec.data.streams.base import Stage, StreamData
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.pairs import PairRows
-from graftrec.data.streams.rows import TableRows
-from graftrec.schema import Feature, Label, Stream
+from graftrec.data.streams.rows import Place, TableRows
+from graftrec.data.table import Column
 
 STAGES: list[Stage] = ["val", "test"]
 START = {"val": CUTS[0], "test": CUTS[1]}
@@ -91,7 +97,7 @@ def test_a_row_is_a_chunk_of_distinct_items_of_one_training_basket(past: Past, f
     for row, (basket, items, _) in enumerate(chunks):
         user, time, _ = past.baskets[basket]
         assert time < CUTS[0]
-        assert int(batch["user"][row]) == past.user_row(user) > 0
+        assert int(batch["user"][row]) == past.who(user) > 0
         bought = [past.number(item) for item in items]
         assert batch["candidate"][row, :size].tolist() == bought + [0] * (size - len(bought))
         assert batch["bought"][row, : len(bought)].tolist() == [1.0] * len(bought)
@@ -111,7 +117,7 @@ def test_negatives_are_of_the_catalogue_and_never_of_the_basket(past: Past, prot
             assert math.isnan(label) if item in inside else label == 0.0
             hits += item in inside
     assert hits > 100  # small catalogue: it does happen
-    assert set(drawn) == set(range(1, len(past.items) + 1))
+    assert set(drawn) == {past.number(item) for item in past.items}
     assert max(drawn.values()) < 2 * min(drawn.values())  # uniformly
 
 
@@ -128,7 +134,7 @@ def test_history_and_counts_end_before_the_basket(past: Past, shop: Shop, fresh_
         assert batch["long"][row].tolist() == [item for item, _ in past.history(user, time, SETTINGS["long"])]
         for place, number in enumerate(batch["candidate"][row].tolist()):
             if number:
-                raw.append(list(past.cross(user, past.items[number - 1], time, attributes(shop)).values()))
+                raw.append(list(past.cross(user, past.item(number), time, attributes(shop)).values()))
                 found.append(batch["cross"][row, place])
     table = np.array(raw)
     assert straightened(torch.stack(found), table) == pytest.approx(table, abs=2e-3)
@@ -202,7 +208,7 @@ def test_next_labels_are_of_one_line_of_the_basket_and_only_in_its_first_chunk(
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_state_is_frozen_at_the_cut(stage: Stage, past: Past, shop: Shop, protocol: Protocol) -> None:
     stream, cut = baskets(protocol), START[stage]
-    everybody = sorted(set(shop.rows["user"]))
+    everybody = past.everybody
     inside = {b: v for b, v in past.baskets.items() if past.window(v[1]) == 1 + STAGES.index(stage)}
     batches = list(stream.evaluation(stage))
     predicted = [batch for batch in batches if "relevant" not in batch]
@@ -214,7 +220,7 @@ def test_the_state_is_frozen_at_the_cut(stage: Stage, past: Past, shop: Shop, pr
     for batch in predicted:
         for at in range(len(batch["user"])):
             user, _, items = list(inside.values())[row]
-            assert int(batch["user"][at]) == past.user_row(user)
+            assert int(batch["user"][at]) == past.who(user)
             history = past.history(user, cut, SETTINGS["short"])
             assert batch["recent"][at].tolist() == [item for item, _ in history]
             departments = {attributes(shop)["department"][item] for item in items}
@@ -227,10 +233,10 @@ def test_the_state_is_frozen_at_the_cut(stage: Stage, past: Past, shop: Shop, pr
     assert set(LATE_USERS) & {everybody[number - 1] for number in users}
     raw, found = [], []
     for batch in ranked:
-        assert batch["catalogue"].tolist() == list(range(1, len(past.items) + 1))
+        assert batch["catalogue"].tolist() == [past.number(item) for item in past.items]
         for at, number in enumerate(batch["query"].tolist()):
             user = everybody[number - 1]
-            assert int(batch["user"][at]) == past.user_row(user)
+            assert int(batch["user"][at]) == past.who(user)
             history = past.history(user, cut, SETTINGS["short"])
             assert batch["recent"][at].tolist() == [item for item, _ in history]
             assert batch["recent_age"][at].tolist() == pytest.approx([math.log1p(age) for _, age in history], abs=1e-5)
@@ -279,17 +285,25 @@ def test_few_users_at_once_rank_the_same(protocol: Protocol, monkeypatch: pytest
 
 
 def test_items_and_users_after_the_cut_are_unknown(shop: Shop, past: Past, protocol: Protocol) -> None:
-    assert protocol.items is not None
-    assert protocol.items.keys.to_list() == past.items
+    """They have a number, and no row of an embedding."""
+    items, users = protocol.items_of("baskets"), protocol.users_of("baskets")
+    assert items.keys.to_list() == past.every_item
+    assert users.keys.to_list() == past.everybody
     assert not set(LATE_ITEMS) & set(past.items)
     stream = baskets(protocol)
-    assert stream.lines.items.tolist() == list(range(1, len(past.items) + 1))
-    assert protocol.tables["user"].size == len(past.users) + 1
-    late = [place + 1 for place, user in enumerate(sorted(set(shop.rows["user"]))) if user in LATE_USERS]
+    assert stream.lines.items.tolist() == [past.number(item) for item in past.items]
+    for name, known, everything in (("item", past.items, past.every_item), ("user", past.users, past.everybody)):
+        table = protocol.tables[name]
+        assert table.size == len(known) + 1
+        assert table.entities == len(everything) + 1
+        assert table.rows is not None
+        assert table.rows.tolist() == [0] + [known.index(key) + 1 if key in known else 0 for key in everything]  # type: ignore[arg-type]
+    late = [past.who(user) for user in LATE_USERS]
     ranked = next(batch for batch in stream.evaluation("test") if "relevant" in batch)
     rows = [row for row, number in enumerate(ranked["query"].tolist()) if number in late]
     assert len(rows) == len(LATE_USERS)
-    assert ranked["user"][rows].tolist() == [0] * len(rows)
+    assert ranked["cold_user"].nonzero().squeeze(1).tolist() == rows
+    assert not ranked["cold_item"].any()
     assert ranked["relevant"][rows].any(1).all()
     bought_before = [row for row in rows if ranked["recent"][row].any()]
     assert bought_before  # in the validation window: their history is known, their row is not
@@ -300,12 +314,12 @@ def test_attributes_are_numbered_by_what_training_saw(shop: Shop, past: Past, pr
         known = sorted({value for item in past.items if (value := of[item]) is not None})
         assert protocol.tables[f"item_{name}"].size == len(known) + 1
         content = protocol.tables["item"].content[f"item_{name}"]
-        values = [of[item] for item in past.items]
-        assert content.tolist() == [0] + [0 if value is None else known.index(value) + 1 for value in values]
+        values = [of[item] for item in past.every_item]
+        assert content.tolist() == [0] + [known.index(value) + 1 if value in known else 0 for value in values]
     assert shop.users is not None
     age = dict(shop.users.iter_rows())
     assert protocol.tables["user_age"].size == 3  # "a_new_age" is of users whom training never saw
-    expected = [{"old": 1, "young": 2}.get(age.get(user, ""), 0) for user in past.users]
+    expected = [{"old": 1, "young": 2}.get(age.get(user, ""), 0) for user in past.everybody]
     assert protocol.tables["user"].content["user_age"].tolist() == [0, *expected]
     assert 0 in expected  # some have no row in the file of users
 
@@ -332,9 +346,11 @@ def test_min_users_counts_distinct_users_before_the_cut(shop: Shop) -> None:
     rows = pl.concat([shop.rows.drop("basket"), *lines])
     rows = rows.with_columns(pl.struct("user", "time").rank("dense").cast(pl.Int64).alias("basket"))
     made = prepared(shop.with_rows(rows), min_users=3)
-    assert made.items is not None
-    assert {900, 901, 902} & set(made.items.keys) == {902}
-    assert len(baskets(made).lines.items) == len(made.items.keys)
+    catalogue = made.items_of("baskets").decode(baskets(made).lines.items.numpy()).to_list()
+    assert {900, 901, 902} & set(catalogue) == {902}
+    rows_of_items = made.tables["item"].rows
+    assert rows_of_items is not None
+    assert torch.nonzero(rows_of_items).squeeze(1).tolist() == baskets(made).lines.items.tolist()
 
 
 def test_without_baskets_the_lines_of_one_user_and_time_are_one(shop: Shop) -> None:
@@ -343,7 +359,7 @@ def test_without_baskets_the_lines_of_one_user_and_time_are_one(shop: Shop) -> N
     past = Past(named)
     batch, chunks = train_batch(baskets(made)), past.chunks(SETTINGS["chunk"])
     expected = [
-        (past.user_row(past.baskets[basket][0]), [past.number(item) for item in items]) for basket, items, _ in chunks
+        (past.who(past.baskets[basket][0]), [past.number(item) for item in items]) for basket, items, _ in chunks
     ]
     size = SETTINGS["chunk"]
     got = [
@@ -413,7 +429,7 @@ def test_the_order_inside_baskets_is_no_matter(shop: Shop) -> None:
 
 
 def test_the_split_seed_draws_next_labels_and_nothing_of_a_split(shop: Shop) -> None:
-    one, other = prepared(shop), prepared(shop, split_seed=1)
+    one, other = prepared(shop), prepared(shop, ByTime(seed=1))
     assert one.card["splits"] == other.card["splits"]
     changed = differing(trained(one), trained(other))
     assert "baskets/label/next_department" in changed
@@ -432,14 +448,15 @@ def test_a_basket_of_several_moments_does_not_see_itself(shop: Shop) -> None:
         {"user": ["once"] * 4, "item": [200, 201, 202, 203], "time": [40.0, 40.0, 41.0, 42.0], "basket": [77_777] * 4}
     )
     made = prepared(shop.with_rows(pl.concat([shop.rows, once])), lag=0.0)
-    batch = train_batch(baskets(made))
-    row_of_once = sorted(set(shop.rows.filter(pl.col("time") < CUTS[0])["user"]) | {"once"}).index("once") + 1
-    rows = (batch["user"] == row_of_once).nonzero().squeeze(1).tolist()
-    assert rows
-    for row in rows:
-        positive = set(batch["candidate"][row][batch["bought"][row] == 1].tolist())
-        assert positive
-        assert not positive & set(batch["recent"][row].tolist())
+    batch, items = train_batch(baskets(made)), made.items_of("baskets")
+    number = made.users_of("baskets").keys.index_of("once")
+    assert number is not None
+    seen = [
+        (set(items.decode(batch["candidate"][row][batch["bought"][row] == 1].numpy())),
+         {item for item in items.decode(batch["recent"][row].numpy()) if item})
+        for row in (batch["user"] == number + 1).nonzero().squeeze(1).tolist()
+    ]  # fmt: skip
+    assert seen == [({200, 201}, set()), ({202}, {200, 201}), ({203}, {200, 201, 202})]  # a row for each moment
 
 
 def bought(protocol: Protocol) -> list[tuple[int, ...]]:
@@ -517,30 +534,35 @@ def test_many_held_out_pairs_come_in_parts_with_each_pair_once() -> None:
 # Plain rows
 
 
-def table_rows(at_once: int = 4) -> TableRows:
-    schema = Stream(
-        "rows",
-        (Feature("site", "id", "site"), Feature("age", "number"), Feature("device", "id", "device")),
-        (Label("click", "binary"), Label("rating", "number")),
-    )
+def table_rows() -> TableRows:
     n = 30
-    ids = torch.stack([torch.arange(n), 100 + torch.arange(n)], 1)
-    numbers, labels = torch.arange(n).float()[:, None] / 2, torch.stack([torch.arange(n) % 2, -torch.arange(n)], 1)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    return TableRows(schema, ids, numbers, labels.float(), order[:20], order[20:27], order[27:], 0, at_once)
+    row = np.arange(n)
+    frame = pl.DataFrame({"site": row, "device": row + 100, "age": row / 2, "click": row % 2, "rating": -row})
+    columns = {"site": Column("id"), "age": Column("number"), "device": Column("id")}
+    data = interactions("table", frame, columns, {"click": "binary", "rating": "number"})
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).numpy()
+    splits = {"train": order[:20], "val": order[20:27], "test": order[27:]}
+    part = np.full(n, 0, np.int8)
+    places = {
+        name: Place(name, Entities([keys]).table(keys)) for name, keys in zip(data.ids, data.id_keys, strict=True)
+    }
+    fitted = Fitted(data, part)
+    fitted.mean[:], fitted.spread[:] = 0.0, 1.0
+    return TableRows("rows", data, splits, fitted, places, {}, None, None, 0)
 
 
 def check_rows(batch: Batch) -> list[int]:
     """Row numbers of a batch, all of whose columns say the same ones."""
-    row = batch["site"]
-    assert torch.equal(batch["device"], row + 100)
+    row = batch["site"] - 1  # numbers from 1, in the order of the ids
+    assert torch.equal(batch["device"], row + 1)
     assert torch.equal(batch["age"], row.float() / 2)
     assert torch.equal(batch["click"], (row % 2).float())
     assert torch.equal(batch["rating"], -row.float())
     return cast(list[int], row.tolist())
 
 
-def test_rows_of_a_table_are_each_in_one_split() -> None:
+def test_rows_of_a_table_are_each_in_one_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "EVALUATED_AT_ONCE", 4)
     stream = table_rows()
     train = check_rows(train_batch(stream))
     held_out = {stage: [row for batch in stream.evaluation(stage) for row in check_rows(batch)] for stage in STAGES}
@@ -573,7 +595,7 @@ def table_shop(seed: int = 0) -> Shop:
 
 def test_rows_of_a_dataset_against_its_lines() -> None:
     shop = table_shop()
-    made = CrossDomain(shop)
+    made = made_of(CrossDomain, shop)
     made.prepare(["rows"])
     stream = made.streams["rows"]
     batches = {"train": train_batch(stream), **{stage: next(stream.evaluation(stage)) for stage in STAGES}}

@@ -58,7 +58,7 @@ class MovieLens(Folder):
             )
         if size == "100k" and (official or extras):
             raise ValueError("official and extras are of size=1m.")
-        self.get = f"movielens_{size}"
+        self.get = "movielens" if size == "100k" else "movielens_1m"
         self.size, self.positive, self.official, self.extras = size, positive, official, tuple(extras)
 
     def read(self) -> Interactions:
