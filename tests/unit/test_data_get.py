@@ -619,10 +619,10 @@ def test_an_archive_of_another_content_leaves_nothing(
     content = zipped({**SMALL, "ml-100k/u.user": b"1|2\n"})
     source = pinned(offers.serve("/odd.zip", content), content)
     monkeypatch.setitem(
-        data_get.OFFERS, "movielens_100k", replace(data_get.OFFERS["movielens_100k"], sources=(source,))
+        data_get.OFFERS, "movielens", replace(data_get.OFFERS["movielens"], sources=(source,))
     )
     before = listing(folder)
-    assert "DATA-063" in said_of(["movielens_100k", "--root", str(folder)], 65, capsys)
+    assert "DATA-063" in said_of(["movielens", "--root", str(folder)], 65, capsys)
     assert listing(folder) == before
 
 
@@ -672,9 +672,9 @@ def test_an_interrupted_command_leaves_nothing(server: Server, folder: Path, num
     text = (
         "import sys; from dataclasses import replace; from graftrec import cli, data_get\n"
         "from graftrec.data.download import Source\n"
-        f"offer = replace(data_get.OFFERS['movielens_100k'], sources=(Source({url!r}, 'no', 1_000_000),))\n"
-        "data_get.OFFERS['movielens_100k'] = offer\n"
-        "sys.exit(cli.main(['data', 'get', 'movielens_100k', '--root', sys.argv[1]]))"
+        f"offer = replace(data_get.OFFERS['movielens'], sources=(Source({url!r}, 'no', 1_000_000),))\n"
+        "data_get.OFFERS['movielens'] = offer\n"
+        "sys.exit(cli.main(['data', 'get', 'movielens', '--root', sys.argv[1]]))"
     )
     before = listing(folder)
     process = subprocess.Popen([sys.executable, "-c", text, str(folder / "new")], stderr=subprocess.PIPE)

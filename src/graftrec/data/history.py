@@ -28,7 +28,8 @@ class Histories:
     ) -> None:
         self._moments, moment = moments or moments_of(time)
         self._span = len(self._moments) + 1
-        order = _sorted(user * self._span + moment, item)
+        then = item if behaviour is None or not len(item) else item * (int(behaviour.max()) + 1) + behaviour
+        order = _sorted(user * self._span + moment, then)
         self._item, self._time = item[order], time[order]
         self._key = (user * self._span + moment)[order]
         self._behaviour = None if behaviour is None else behaviour[order]

@@ -225,7 +225,7 @@ class Prepared:
         }
         if data.event is not None and len(data.behaviours) > 1:
             columns["behaviour"] = data.event[index].astype(np.int64)
-        frame = pl.DataFrame(columns).sort("user", "time", "basket", "part", "item")
+        frame = pl.DataFrame(columns).sort("user", "time", "basket", "part", *list(columns)[4:])
         together = parts.cuts is not None or (data.clock and not parts.forward)
         if together:  # a basket is one user's at one moment: files number baskets per user, and a line may come later
             key = pl.struct("user", "time", "basket", "part")

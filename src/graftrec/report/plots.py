@@ -207,10 +207,10 @@ def _nothing(axes: Axes, why: str) -> None:
     axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=11, color=INK, transform=axes.transAxes)
 
 
-def _verbatim(text: str) -> str:
+def _verbatim(text: str, most: int = 42) -> str:
     """Text from data: printable, short, and no formula to matplotlib."""
-    clean = "".join(c if c.isprintable() else " " for c in text).replace("$", r"\$")
-    return clean if len(clean) <= 42 else clean[:41] + "…"
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return (clean if len(clean) <= most else clean[: most - 1] + "…").replace("$", r"\$")
 
 
 def _float(cell: Any) -> float | None:
@@ -242,8 +242,8 @@ def data_card(card: Mapping[str, Any], out_png: Path) -> Path:
         handles = [Line2D([], [], color=colour) for colour in colours.values()]
         more = f" and {len(domains) - len(biggest)} more" if len(domains) > len(biggest) else ""
         figure.legend(
-            handles, [_verbatim(name) for name in biggest], loc="outside upper left", ncols=6, frameon=False,
-            fontsize=9, title=f"domains{more}" if more else None,
+            handles, [_verbatim(name, min(42, 100 // len(biggest))) for name in biggest], loc="outside upper left",
+            ncols=6, frameon=False, fontsize=9, title=f"domains{more}" if more else None, alignment="left",
         )  # fmt: skip
     return _save(figure, out_png)
 

@@ -19,11 +19,12 @@ asked = st.lists(
 )  # 0 is a stranger, 4 never bought anything
 
 
-def histories(seen: list[Event]) -> Histories:
+def histories(seen: list[Event], behaviour: list[int] | None = None, gap: float = 0.02) -> Histories:
     user, item, time = ([event[place] for event in seen] for place in range(3))
+    kinds = None if behaviour is None else torch.tensor(behaviour, dtype=torch.int64)
     return Histories(
         torch.tensor(user, dtype=torch.int64), torch.tensor(item, dtype=torch.int64),
-        torch.tensor(time, dtype=torch.float64),
+        torch.tensor(time, dtype=torch.float64), kinds, gap,
     )  # fmt: skip
 
 
@@ -64,6 +65,48 @@ def test_days_since_the_last_event_and_how_many_there_were(
         past = before(seen, user, time)
         assert int(high[row] - low[row]) == len(past)
         assert float(since[row]) == pytest.approx(min(time - past[-1][0], longest) if past else longest, abs=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seen=events, pairs=asked, length=st.integers(1, 6), gap=st.sampled_from([0.02, 0.5, 1.0]),
+    days=st.none() | st.sampled_from([0.5, 1.0, 2.25]), sessions=st.none() | st.integers(1, 3),
+)  # fmt: skip
+def test_a_window_reaches_so_many_days_or_sessions_back(
+    seen: list[Event], pairs: list[tuple[int, float]], length: int, gap: float, days: float | None, sessions: int | None
+) -> None:
+    items, age = histories(seen, gap=gap).window(*questions(pairs), length, days, sessions)
+    for row, (user, time) in enumerate(pairs):
+        past = before(seen, user, time)
+        number = [sum(b[0] - a[0] > gap for a, b in zip(past[:at], past[1 : at + 1], strict=True))
+                  for at in range(len(past))]  # fmt: skip
+        kept = [
+            event
+            for event, of in zip(past, number, strict=True)
+            if (days is None or event[0] >= time - days) and (sessions is None or of > number[-1] - sessions)
+        ][-length:]
+        padding = length - len(kept)
+        assert items[row].tolist() == [0] * padding + [item for _, item in kept]
+        ages = [0.0] * padding + [math.log1p(time - when) for when, _ in kept]
+        assert age[row].tolist() == pytest.approx(ages, abs=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seen=events, kind=st.lists(st.integers(1, 3), min_size=30, max_size=30), pairs=asked)
+def test_what_each_event_was_stands_beside_it(
+    seen: list[Event], kind: list[int], pairs: list[tuple[int, float]]
+) -> None:
+    """And decides the order of what is one otherwise."""
+    done = list(zip(seen, kind, strict=False))
+    made = histories(seen, kind[: len(seen)])
+    assert made.kinds == max([kind + 1 for _, kind in done], default=0)
+    items, _ = made.window(*questions(pairs), 5)
+    kinds = made.behaviours(*questions(pairs), 5)
+    for row, (user, time) in enumerate(pairs):
+        past = sorted((when, item, kind) for (who, item, when), kind in done if who == user and when < time)[-5:]
+        padding = [0] * (5 - len(past))
+        assert items[row].tolist() == padding + [item for _, item, _ in past]
+        assert kinds[row].tolist() == padding + [kind for _, _, kind in past]
 
 
 @settings(max_examples=50, deadline=None)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graftrec.data.past import PastCounts
+from graftrec.data.past import PastCounts, moments_of
 
 events = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=40)
 
@@ -26,6 +26,16 @@ def test_equal_to_a_loop_and_blind_to_the_present(
         before = [t for k, t in seen if k == key and t < time]
         aged = sum(2 ** (-(time - t) / half_life) for t in before)
         assert got == pytest.approx([math.log1p(len(before)), math.log1p(aged)], abs=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seen=events)
+def test_each_key_was_first_seen_at_one_time(seen: list[tuple[int, int]]) -> None:
+    keys = torch.tensor([k for k, _ in seen], dtype=torch.int64)
+    times = torch.tensor([float(t) for _, t in seen], dtype=torch.float64)
+    key, since = PastCounts(keys, times, (), moments_of(times)).firsts()
+    expected = {k: min(t for other, t in seen if other == k) for k, _ in seen}
+    assert dict(zip(key.tolist(), since.tolist(), strict=True)) == expected
 
 
 def test_a_catalogue_is_asked_by_broadcasting() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -33,6 +34,29 @@ def test_equal_to_brute_force(bought: list[tuple[int, int]], min_support: int, s
     assert [row[:3] for row in got] == [row[:3] for row in expected]  # sorted by a and b
     assert [row[3] for row in got] == pytest.approx([row[3] for row in expected], rel=1e-6)
     assert (pairs.a.dtype, pairs.cosine.dtype) == (np.int64, np.float32)
+
+
+@settings(max_examples=100, deadline=None)
+@given(bought=lines, reach=st.integers(1, 4))
+def test_lines_of_a_basket_count_together_up_to_a_reach(bought: list[tuple[int, int]], reach: int) -> None:
+    """In the order of the lines, of which the first of each item counts."""
+    baskets: dict[int, list[int]] = {}
+    for basket, item in bought:
+        if item not in baskets.setdefault(basket, []):
+            baskets[basket].append(item)
+    both = Counter(
+        (min(a, b), max(a, b))
+        for items in baskets.values()
+        for at, a in enumerate(items)
+        for b in items[at + 1 : at + 1 + reach]
+    )
+    count = Counter(item for items in baskets.values() for item in items)
+    columns = np.array(bought, dtype=np.int64).reshape(-1, 2)
+    pairs = co_purchase(columns[:, 0], columns[:, 1], 1, reach)
+    got = list(zip(pairs.a.tolist(), pairs.b.tolist(), pairs.support.tolist(), strict=True))
+    assert got == [(*pair, support) for pair, support in sorted(both.items())]
+    cosine = [support / math.sqrt(count[a] * count[b]) for (a, b), support in sorted(both.items())]
+    assert pairs.cosine.tolist() == pytest.approx(cosine, rel=1e-6)
 
 
 def test_a_line_twice_in_a_basket_counts_once() -> None:

@@ -277,7 +277,7 @@ def test_few_users_at_once_rank_the_same(protocol: Protocol, monkeypatch: pytest
     assert len(whole) == 1
     assert len(parts) > 3
     for name, values in whole[0].items():
-        together = parts[0][name] if name == "catalogue" else torch.cat([part[name] for part in parts])
+        together = parts[0][name] if name in ("catalogue", "cold_item") else torch.cat([part[name] for part in parts])
         assert torch.equal(values, together), name
 
 
@@ -292,12 +292,12 @@ def test_items_and_users_after_the_cut_are_unknown(shop: Shop, past: Past, proto
     assert not set(LATE_ITEMS) & set(past.items)
     stream = baskets(protocol)
     assert stream.lines.items.tolist() == [past.number(item) for item in past.items]
-    for name, known, everything in (("item", past.items, past.every_item), ("user", past.users, past.everybody)):
+    for name, known, every in (("item", past.items, past.every_item), ("user", past.users, past.everybody)):
         table = protocol.tables[name]
         assert table.size == len(known) + 1
-        assert table.entities == len(everything) + 1
+        assert table.entities == len(every) + 1
         assert table.rows is not None
-        assert table.rows.tolist() == [0] + [known.index(key) + 1 if key in known else 0 for key in everything]  # type: ignore[arg-type]
+        assert table.rows.tolist() == [0] + [known.index(key) + 1 if key in known else 0 for key in every]  # type: ignore[arg-type]
     late = [past.who(user) for user in LATE_USERS]
     ranked = next(batch for batch in stream.evaluation("test") if "relevant" in batch)
     rows = [row for row, number in enumerate(ranked["query"].tolist()) if number in late]
@@ -523,7 +523,7 @@ def test_many_held_out_pairs_come_in_parts_with_each_pair_once() -> None:
     item = torch.arange(1, items + 1).repeat(7)
     basket = torch.arange(7).repeat_interleave(items)
     window = torch.tensor([0, 0, 1, 1, 1, 1, 1]).repeat_interleave(items)
-    stream = PairRows("pairs", basket, item, window, torch.arange(1, items + 1), 0)
+    stream = PairRows("pairs", basket, item, window, torch.arange(1, items + 1), 0, reach=items)
     batches = list(stream.evaluation("val"))
     assert [len(batch["item"]) for batch in batches] == [65_536, 79_800 - 65_536]
     pairs = torch.stack([torch.cat([b["item"] for b in batches]), torch.cat([b["candidate"][:, 0] for b in batches])])
@@ -543,9 +543,8 @@ def table_rows() -> TableRows:
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).numpy()
     splits = {"train": order[:20], "val": order[20:27], "test": order[27:]}
     part = np.full(n, 0, np.int8)
-    places = {
-        name: Place(name, Entities([keys]).table(keys)) for name, keys in zip(data.ids, data.id_keys, strict=True)
-    }
+    keys = dict(zip(data.ids, data.id_keys, strict=True))
+    places = {name: Place(name, Entities([of_name]).table(of_name)) for name, of_name in keys.items()}
     fitted = Fitted(data, part)
     fitted.mean[:], fitted.spread[:] = 0.0, 1.0
     return TableRows("rows", data, splits, fitted, places, {}, None, None, 0)
