@@ -61,7 +61,7 @@ def run(shop_settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def cuts() -> list[str]:
-    return [f"++split.train_until={TRAIN_UNTIL}", f"++split.val_until={VAL_UNTIL}"]
+    return ["++split.of=span", f"++split.train_until={TRAIN_UNTIL}", f"++split.val_until={VAL_UNTIL}"]
 
 
 # --- the run folder

@@ -67,6 +67,7 @@ def tables(
     content: dict[str, dict[str, Tensor]] = {owner.table: {} for owner in known}
     vectors: dict[str, dict[str, Tensor]] = {owner.table: {} for owner in known}
     single: dict[str, Single] = {owner.table: {} for owner in known}
+    owners = {owner.table: owner.entities for owner in known}
     found: dict[str, Table] = {}
     vocabularies: dict[str, Entities] = {}
     for target, shared in uses.items():
@@ -84,16 +85,14 @@ def tables(
                 column = replace(use.column, buckets=shared[0].column.buckets)
                 content[use.owner.table][target] = torch.from_numpy(hashed(use.values, column)).long()
         else:
-            own = [_trained_values(use) for use in shared]
-            rows = asked.get(target, ())
-            vocabulary = Entities(
-                [*own, *(keys for keys, _ in rows)],
-                [*(np.ones(len(values), dtype=bool) for values in own), *(seen for _, seen in rows)],
-            )
-            vocabularies[target] = vocabulary
-            found[target] = Table(target, len(vocabulary))
+            people = owners.get(target)  # the values are users or items themselves
+            vocabulary = people or _vocabulary(shared, asked.get(target, ()))
+            if people is None:
+                vocabularies[target] = vocabulary
+                found[target] = Table(target, len(vocabulary))
             for use in shared:
                 ids = _ids(use, vocabulary)
+                ids = ids if people is None else people.row_of[ids]
                 content[use.owner.table][target] = ids
                 if ids.ndim == 1:
                     single[use.owner.table][use.name] = (target, ids)
@@ -126,6 +125,13 @@ def _uses(owner: Known) -> list[tuple[str, Use]]:
         stranger = pl.Series(name, [None], dtype=values.dtype)
         found.append((target, Use(owner, name, column, stranger.append(values))))
     return found
+
+
+def _vocabulary(shared: Sequence[Use], asked: Sequence[tuple[pl.Series, Mask]]) -> Entities:
+    """What training saw of a table: as an attribute, or in a column of rows."""
+    own = [_trained_values(use) for use in shared]
+    kept = [*(np.ones(len(values), dtype=bool) for values in own), *(seen for _, seen in asked)]
+    return Entities([*own, *(keys for keys, _ in asked)], kept)
 
 
 def _trained_values(use: Use) -> pl.Series:

@@ -48,6 +48,8 @@ class Shop(Dataset):
     numbers: tuple[str, ...] = ()
     domain: str = ""
     columns: dict[str, Column] = field(default_factory=dict)
+    user_columns: dict[str, Column] | None = None
+    item_columns: dict[str, Column] | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
     def read(self) -> Interactions:
@@ -60,7 +62,10 @@ class Shop(Dataset):
         if "time" in rows.columns and self.more.get("clock", True):
             rows = rows.with_columns(pl.col("time") + START)
         columns = {name: Column("id") for name in self.ids} | {name: Column("number") for name in self.numbers}
-        return interactions("shop", rows, columns | self.columns, self.labels, self.users, self.items, **self.more)
+        return interactions(
+            "shop", rows, columns | self.columns, self.labels, self.users, self.items, self.user_columns,
+            self.item_columns, **self.more,
+        )  # fmt: skip
 
     def with_rows(self, rows: pl.DataFrame) -> Shop:
         return replace(self, rows=rows)
@@ -106,7 +111,7 @@ def made_of(kind: type[Protocol], dataset: Dataset, split: Split | None = None, 
     for part in (History, Candidates):
         own = inspect.signature(part).parameters
         parts.append(part(**{name: settings.pop(name) for name in list(settings) if name in own}))
-    return kind(dataset, split or ByTime(TRAIN_UNTIL, VAL_UNTIL), *parts, **settings)
+    return kind(dataset, split or ByTime(TRAIN_UNTIL, VAL_UNTIL, "span"), *parts, **settings)
 
 
 def prepared(

@@ -94,7 +94,7 @@ class Case:
     notes: tuple[str, ...] = ()
     refused: dict[str, int] = field(default_factory=dict)
     check: Check | None = None
-    split: Split = field(default_factory=ByTime)
+    split: Split = field(default_factory=lambda: ByTime(of="span"))
     streams: tuple[str, ...] = ("rows",)
     several: bool = False
 

@@ -1,6 +1,7 @@
 """Histories against a plain loop, over tables with many ties."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -78,8 +79,7 @@ def test_a_window_reaches_so_many_days_or_sessions_back(
     items, age = histories(seen, gap=gap).window(*questions(pairs), length, days, sessions)
     for row, (user, time) in enumerate(pairs):
         past = before(seen, user, time)
-        number = [sum(b[0] - a[0] > gap for a, b in zip(past[:at], past[1 : at + 1], strict=True))
-                  for at in range(len(past))]  # fmt: skip
+        number = [sum(b[0] - a[0] > gap for a, b in pairwise(past[: at + 1])) for at in range(len(past))]
         kept = [
             event
             for event, of in zip(past, number, strict=True)

@@ -43,6 +43,7 @@ from graftrec.data.splits.official import Official
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.table import Column
 from graftrec.errors import DataError, UserError
+from graftrec.nn.encoder import Encoder
 
 DEPARTMENTS = ("d0", "d1", "d2")
 
@@ -354,12 +355,12 @@ def test_one_cut_of_time_for_all_domains() -> None:
     time = np.concatenate([np.linspace(0, 60, 50), np.linspace(40, 100, 50)])
     rows = pl.DataFrame({"time": time, "market": ["old"] * 50 + ["new"] * 50, "row": np.arange(100.0)})
     shop = Shop(rows, ids=("market",), labels={"row": "number"}, domain="market")
-    made = of_table(shop, ByTime(0.5, 0.7), ("new/rows",))
+    made = of_table(shop, ByTime(0.5, 0.7, "span"), ("new/rows",))
     expected = {"train": time < 50, "val": (time >= 50) & (time < 70), "test": time >= 70}
     for split, inside in expected.items():
         assert splits_of(made, "new/rows")[split] == np.flatnonzero(inside & (np.arange(100) >= 50)).tolist()
     with pytest.raises(DataError, match=r"DATA-051 .* val split of stream 'old/rows'"):
-        of_table(shop, ByTime(), ("old/rows",))
+        of_table(shop, ByTime(of="span"), ("old/rows",))
     by_rows = of_table(shop, ByTime(0.5, 0.7, of="rows"), ("new/rows",))
     cuts = np.sort(time)[[50, 70]]
     assert splits_of(by_rows, "new/rows")["train"] == (np.flatnonzero(time[50:] < cuts[0]) + 50).tolist()
@@ -406,6 +407,29 @@ def test_a_column_of_rows_may_share_the_table_of_an_attribute(kind: str, shop: S
     assert content[1:].tolist() == [
         0 if (value := of_item[item]) not in names else names.index(value) + 1 for item in made.items_of("baskets").keys
     ]
+
+
+@pytest.mark.parametrize("kind", ["id", "ids"])
+def test_an_attribute_may_be_an_item_itself(kind: str, shop: Shop) -> None:
+    """Such as a user's favourite: it takes the item's own row, 0 if training never saw the item."""
+    items = pl.Series([200, 401, 999, 227, None])
+    users = sorted(set(shop.rows["user"]))
+    favourite = items[np.arange(len(users)) % 5].alias("favourite")
+    values = favourite if kind == "id" else favourite.cast(pl.String) + "|201"
+    column = Column(kind, table="item")  # type: ignore[arg-type]
+    whole = Shop(shop.rows, users=pl.DataFrame({"user": users}).with_columns(values),
+                 user_columns={"favourite": column})  # fmt: skip
+    made = prepared(whole)
+    known, item = Past(shop.rows).items, made.tables["item"]
+    assert item.size == len(known) + 1
+    assert item.entities == len(set(shop.rows["item"])) + 1
+    content = made.tables["user"].content["item"]
+    first = content[1:] if kind == "id" else content[1:, 0]
+    assert first.tolist() == [known.index(value) + 1 if value in known else 0 for value in favourite]
+    encoder = Encoder(made.schema(["baskets"]), 4).eval()
+    stream = made.streams["baskets"]
+    for batch in (train_batch(stream), *stream.evaluation("test")):
+        assert encoder(batch, stream.schema, "candidate" in batch).fields.isfinite().all()
 
 
 # Domains of baskets

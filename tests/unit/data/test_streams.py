@@ -429,7 +429,7 @@ def test_the_order_inside_baskets_is_no_matter(shop: Shop) -> None:
 
 
 def test_the_split_seed_draws_next_labels_and_nothing_of_a_split(shop: Shop) -> None:
-    one, other = prepared(shop), prepared(shop, ByTime(seed=1))
+    one, other = prepared(shop), prepared(shop, ByTime(of="span", seed=1))
     assert one.card["splits"] == other.card["splits"]
     changed = differing(trained(one), trained(other))
     assert "baskets/label/next_department" in changed

@@ -26,7 +26,7 @@ class ByTime(Split):
         self,
         train_until: float = 0.8,
         val_until: float = 0.9,
-        of: Of = "span",
+        of: Of = "rows",
         seed: int = 0,
     ) -> None:
         if not 0 < train_until < val_until < 1:
