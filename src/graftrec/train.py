@@ -135,7 +135,11 @@ def command() -> str:
     from hydra.core.hydra_config import HydraConfig
 
     if HydraConfig.initialized():
-        return shlex.join(["graftrec", "train", *HydraConfig.get().overrides.task])
+        folders = [
+            source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"
+        ]
+        own = ["--config-dir", os.path.relpath(folders[0])] if folders else []
+        return shlex.join(["graftrec", "train", *own, *HydraConfig.get().overrides.task])
     return shlex.join(["graftrec", "train", *sys.argv[1:]])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -39,16 +40,20 @@ class Fitted:
         if data.folder is None:
             return cls(data, part)
         path = data.folder / f"fitted_{zlib.crc32(part.tobytes()):08x}.npz"
-        if path.exists():
+        try:
             found = cls.__new__(cls)
             with np.load(path) as arrays:
                 found._unpack(data, arrays)
             return found
-        made = cls(data, part)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            made = cls(data, part)  # it is not there, or damaged
         draft = path.with_name(f".{os.getpid()}.{path.name}")
-        with open(draft, "wb") as file:
-            np.savez(file, **made._packed())
-        os.replace(draft, path)
+        try:
+            with open(draft, "wb") as file:
+                np.savez(file, **made._packed())
+            os.replace(draft, path)
+        except OSError:  # a cache that cannot be written saves no time and does no harm
+            draft.unlink(missing_ok=True)
         return made
 
     def _packed(self) -> dict[str, Any]:

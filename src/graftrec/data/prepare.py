@@ -90,41 +90,25 @@ class Prepared:
 
     def _catalogues(self) -> list[Mask]:
         """For each domain which rows a ranking is about: events with an item that enough users chose in training."""
-        pairs: dict[str, list[Ints]] = {}
-        first: dict[str, int] = {}  # users of different tables are different people
-        for table in self.entities["user"]:
-            first[table] = sum(len(self.entities["user"][other]) for other in first)
-        for at, (domain, parts, kinds) in enumerate(self._used):
-            if set(kinds) & set(RANKED):
-                user, item = self._numbers(at, "user"), self._numbers(at, "item")
-                train = (parts.part == 0) & events(domain)
-                pairs.setdefault(domain.tables["item"], []).append(
-                    (user[train] + first[domain.tables["user"]]) * len(self._of("item", domain)) + item[train]
-                )
-        users = {
-            table: np.bincount(
-                distinct(np.concatenate(parts)) % len(self.entities["item"][table]),
-                minlength=len(self.entities["item"][table]),
-            )
-            for table, parts in pairs.items()
-        }
-        kept, outside = [], 0
+        kept, outside, alone = [], 0, []
+        least = self.candidates.min_users
         for at, (domain, parts, kinds) in enumerate(self._used):
             mask = events(domain) & (parts.part >= 0)
             if set(kinds) & set(RANKED):
-                enough = users[domain.tables["item"]] >= self.candidates.min_users
-                if not (enough & (users[domain.tables["item"]] > 0)).any():
-                    raise DataError(
-                        "DATA-052",
-                        f"{domain.data.name}: no item was chosen by {self.candidates.min_users} users in training; "
-                        "set candidates.min_users",
-                    )
-                own = enough[self._numbers(at, "item")]
+                user, item = self._numbers(at, "user"), self._numbers(at, "item")
+                train, items = mask & (parts.part == 0), len(self._of("item", domain))
+                users = np.bincount(distinct(user[train] * items + item[train]) % items, minlength=items)
+                if not (users >= max(least, 1)).any():
+                    alone.append(domain.data.name)
+                own = (users >= least)[item]
                 outside += int((mask & ~own).sum())
                 mask &= own
             kept.append(mask)
+        if alone and len(alone) == sum(bool(set(kinds) & set(RANKED)) for _, _, kinds in self._used):
+            raise DataError(
+                "DATA-052", f"{alone[0]}: no item was chosen by {least} users in training; set candidates.min_users"
+            )
         if outside:
-            least = self.candidates.min_users
             who = "nobody" if least == 1 else f"fewer than {least} users"
             self.refused[f"item that {who} chose in training"] = outside
         return kept
@@ -202,12 +186,15 @@ class Prepared:
             for kind in kinds:
                 name = domain.prefix + kind
                 if kind == "baskets":
-                    own = (
-                        None if hard is None else hard.pairs(self._of("user", domain), self._of("item", domain))["all"]
-                    )
+                    own = None
+                    if hard is not None:
+                        pairs = hard.pairs(self._of("user", domain), self._of("item", domain)).values()
+                        who, what = (torch.cat(each) for each in zip(*pairs, strict=True))
+                        ranked = torch.isin(what, lines.items)
+                        own = who[ranked], what[ranked]
                     self.streams[name] = BasketRows(name, lines, self.history, self.candidates, self.seed, tables, own)
                 elif kind == "pairs":
-                    baskets = _together(lines.basket)  # else a user's whole history is one
+                    baskets = _together(lines.basket[lines.part == 0])  # else a user's whole history is one
                     groups = _dense(lines.basket if baskets else lines.user)
                     self.streams[name] = PairRows(
                         name, groups, lines.item, lines.part, lines.items, self.seed, tables[1], 100 if baskets else 20
@@ -347,8 +334,8 @@ def _id_columns(domain: Domain, fitted: Fitted) -> list[tuple[str, pl.Series, Ma
 
 
 def _together(basket: Tensor) -> bool:
-    """Whether any basket has several lines."""
-    return len(basket) > 0 and int(basket.max()) + 1 < len(basket)
+    """Whether any basket has several lines, of baskets (n,) in order."""
+    return bool((basket[1:] == basket[:-1]).any())
 
 
 def _dense(groups: Tensor) -> Tensor:

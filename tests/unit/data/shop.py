@@ -187,7 +187,7 @@ def embedded(batch: Batch, schema: Stream, tables: dict[str, Table]) -> Batch:
 
 def differing(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[str]:
     """Names of tensors that are not bit for bit the same."""
-    assert one.keys() == other.keys()
+    assert one.keys() == other.keys(), sorted(one.keys() ^ other.keys())
     same = {
         name: values.shape == other[name].shape and torch.equal(values.nan_to_num(-7.0), other[name].nan_to_num(-7.0))
         for name, values in one.items()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -316,34 +315,43 @@ def test_another_version_is_another_folder(what: str, source: Path, monkeypatch:
     assert dataset(source).read().folder != first.folder
 
 
-def damages(folder: Path) -> Iterator[tuple[str, Path]]:
+def damage(what: str, path: Path) -> None:
+    if what == "gone":
+        path.unlink()
+    elif what == "cut":
+        os.truncate(path, path.stat().st_size - 1)
+    else:
+        path.write_bytes(b"?" * path.stat().st_size)
+
+
+def test_any_damage_is_seen(source: Path) -> None:
+    folder = dataset(source).read().folder
+    assert folder is not None
+    seen = 0
     for path in sorted(folder.iterdir()):
-        yield "cut", path
-        if path.suffix != ".bin":
-            yield "gone", path
-            yield "garbage", path
-    yield "gone", folder / "key_user.bin"
+        content = path.read_bytes()
+        for what in ("cut", "gone") if path.suffix == ".bin" else ("cut", "gone", "garbage"):
+            damage(what, path)
+            assert cache.load(folder) is None, (what, path.name)
+            path.write_bytes(content)
+            seen += 1
+    assert seen > 60
+    assert cache.load(folder) is not None
 
 
-def test_a_damaged_folder_is_read_anew(source: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [("cut", "answers.bin"), ("gone", "meta.json"), ("gone", "key_user.bin"), ("garbage", "keys_item.parquet"),
+     ("garbage", "items.parquet")],
+)  # fmt: skip
+def test_a_damaged_folder_is_read_anew(what: str, name: str, source: Path) -> None:
     first = dataset(source).read()
-    memory = dataset(source, cache="off").read()
     assert first.folder is not None
-    names = [(what, path.name) for what, path in damages(first.folder)]
-    assert ("gone", "meta.json") in names
-    assert ("cut", "answers.bin") in names
-    for what, name in names:
-        path = first.folder / name
-        if what == "gone":
-            path.unlink()
-        elif what == "cut":
-            os.truncate(path, path.stat().st_size - 1)
-        else:
-            path.write_bytes(b"?" * path.stat().st_size)
-        again = dataset(source).read()
-        assert again.folder == first.folder, (what, name)
-        same(again, memory)
-        assert cache.load(first.folder) is not None
+    damage(what, first.folder / name)
+    again = dataset(source).read()
+    assert again.folder == first.folder
+    same(again, dataset(source, cache="off").read())
+    assert cache.load(first.folder) is not None
     assert folders(source) == [first.folder]
 
 
@@ -381,8 +389,11 @@ def test_nothing_is_left_when_the_last_row_is_bad(tmp_path: Path, monkeypatch: p
     assert data.read().folder is not None
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError, OSError])
-@pytest.mark.parametrize("where", ["batch", "store", "meta"])
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [(KeyboardInterrupt, "batch"), (KeyboardInterrupt, "store"), (KeyboardInterrupt, "meta"), (SystemExit, "batch"),
+     (MemoryError, "store"), (OSError, "meta")],
+)  # fmt: skip
 def test_nothing_is_left_after_an_interrupt(
     error: type[BaseException], where: str, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

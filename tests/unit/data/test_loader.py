@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import differing, open_shop, prepared
+from torch.multiprocessing import spawn
 
 from graftrec.batch import Batch
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
@@ -175,6 +177,28 @@ def test_processes_share_each_batch(world: int, monkeypatch: pytest.MonkeyPatch)
     for name in streams:
         shared = list(chain.from_iterable(rows([b for b in part if name in b], name) for part in parts))
         assert sorted(shared) == sorted(rows([b for b in evaluated if name in b], name))
+
+
+def resume_in_the_middle(rank: int, world: int, meeting: str, seen: str) -> None:
+    """What each of two real processes does: stop after 2 of 4 steps, go on from the saved position."""
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    whole = list(islice(endless(TrainLoader(numbered(target=24, other=13), ["target"], 6)), 7))
+    loader = TrainLoader(numbered(target=24, other=13), ["target"], 6)
+    before = list(islice(loader, 2))
+    resumed = TrainLoader(numbered(target=24, other=13), ["target"], 6)
+    resumed.load_state_dict(loader.state_dict())
+    after = list(islice(endless(resumed), 5))
+    torch.save({"whole": flat(whole), "parts": flat(before + after)}, f"{seen}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    spawn(resume_in_the_middle, (2, str(tmp_path / "meeting"), str(tmp_path)), 2)
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for rank in found:
+        assert not differing(rank["whole"], rank["parts"])
+    assert differing(found[0]["whole"], found[1]["whole"])  # each has rows of its own
 
 
 def test_evaluation_visits_each_row_of_the_stage_once() -> None:

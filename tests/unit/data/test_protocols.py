@@ -177,19 +177,20 @@ def test_nobody_who_bought_often_enough_is_told(shop: Shop) -> None:
         prepared(shop, min_users=max(users) + 1)
 
 
-def test_users_of_several_platforms_are_counted_apart() -> None:
-    """Domains that share items and no user: those of one name, and so of one number, are two."""
-    lines = [(user, item, 1.0 + item + 10 * user) for user in range(2) for item in range(5)]
+def test_users_are_counted_in_each_domain() -> None:
+    """So that what sells elsewhere, and what is prepared beside it, is no matter to a domain's catalogue."""
+    lines = [(user, item, 1.0 + item + 10 * user) for user in range(3) for item in range(5)]
     late = [(0, item, time) for item in range(5) for time in (85.0, 100.0)]
     rows = pl.DataFrame([*lines, *late], schema=["user", "item", "time"], orient="row")
-    both = Several({"a": Shop(rows), "b": Shop(rows.with_columns(pl.col("time") - 1))})
-    made = made_of(CrossDomain, both, shares=["item"], min_users=4)
-    made.prepare(["a/baskets", "b/baskets"])
-    assert made.card["catalogue"] == 5
-    with pytest.raises(DataError, match="DATA-052"):
-        made_of(CrossDomain, both, shares=["item"], min_users=5).prepare([])
-    with pytest.raises(DataError, match="DATA-052"):
-        made_of(CrossDomain, both, min_users=3).prepare([])  # those of one name are one
+    fewer = rows.filter((pl.col("user") < 2) | (pl.col("item") == 0)).with_columns(pl.col("time") - 1)
+    both = Several({"a": Shop(rows), "b": Shop(fewer)})
+    for settings in ({}, {"shares": ["item"]}, {"overlap_users": 0.5, "overlap_items": 0.5}):
+        for names in ([], ["b/baskets"]):
+            made = made_of(CrossDomain, both, min_users=3, **settings)
+            made.prepare(names)
+            assert len(cast(BasketRows, made.streams["b/baskets"]).lines.items) == 1
+    with pytest.raises(DataError, match="DATA-052 shop: no item was chosen by 4 users in training"):
+        made_of(CrossDomain, both, min_users=4).prepare([])
 
 
 @pytest.mark.parametrize("cuts", [(0.9, 0.8), (0.8, 0.8), (0.0, 0.5), (0.5, 1.0), (-0.1, 0.5), (math.nan, 0.9)])

@@ -16,7 +16,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.long_short_term import need_columns
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.seeds import derived, hashes, mixed, share
-from graftrec.data.splits.base import Parts, Split
+from graftrec.data.splits.base import Parts, Split, in_order
 from graftrec.data.streams.baskets import SUPPORT
 from graftrec.errors import UserError
 
@@ -87,28 +87,30 @@ class ColdStart(Protocol):
 
     def _cooled(self, domain: Domain, parts: Parts) -> Parts:
         part = parts.part.copy()
-        place = np.full(len(part), np.iinfo(np.int64).max)
+        never = np.iinfo(np.int64).max
+        place = of_user = np.full(len(part), never)
         for kind in KINDS:
             ids = domain.data.keys[kind]
             drawn = share(mixed(hashes(ids.keys) ^ np.uint64(derived(self.split.seed, "cold", kind))))
             group = np.where(drawn < self.shares[kind], np.where(drawn < self.shares[kind] / 2, 1, 2), 0)
             codes = ids.codes[domain.index()]
             cold = group[codes]  # 0 warm, 1 cold in validation, 2 cold in the test
-            place = np.where(cold > 0, np.minimum(place, _place(codes, parts)), place)
+            own = np.where(cold > 0, _place(domain, codes, parts), never)
+            place, of_user = np.minimum(place, own), own if kind == "user" else of_user
             part[(cold > 0) & (parts.part != cold)] = -1
         cooled = part != parts.part
-        warm = place < 3 * self.warm_up
+        warm = (parts.part >= 0) & (place < 3 * self.warm_up)
         batches = get_args(Phase).index(self.phase)
         part[warm] = -1  # these test in no phase
         part[warm & (place < batches * self.warm_up)] = 0
         if self.support:
-            part[cooled & (part == -1) & (place < self.support)] = SUPPORT
+            part[cooled & (part == -1) & (of_user < self.support)] = SUPPORT
         return replace(parts, part=part)
 
 
-def _place(codes: npt.NDArray[np.int32], parts: Parts) -> npt.NDArray[np.int64]:
+def _place(domain: Domain, codes: npt.NDArray[np.int32], parts: Parts) -> npt.NDArray[np.int64]:
     """How many earlier rows (n,) the same id has."""
-    order = np.lexsort((parts.time, codes))
+    order = in_order([domain], codes, parts.time)
     first = np.flatnonzero(np.diff(codes[order], prepend=-2))
     size = np.diff(first, append=len(codes))
     found = np.empty(len(codes), dtype=np.int64)

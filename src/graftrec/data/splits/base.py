@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,12 +61,16 @@ def events(domain: Domain) -> npt.NDArray[np.bool_]:
     return np.ones(domain.size, dtype=bool) if event is None else domain.take(event) > 0
 
 
-def row_hashes(domain: Domain, seed: int) -> Hashes:
-    """A number (n,) for each row that only its own content and the seed decide."""
+def row_hashes(domain: Domain, seed: int, whole: bool = False) -> Hashes:
+    """A number (n,) for each row that only its own content and the seed decide.
+
+    Args:
+        whole: also its features and labels; else only if it does not say who chose what.
+    """
     data, rows = domain.data, domain.index()
     found: Hashes = np.full(len(rows), seed, dtype=np.uint64)
     columns = [data.keys[role] for role in ("user", "item", "basket") if role in data.keys]
-    if not data.has("user", "item"):
+    if whole or not data.has("user", "item"):
         columns += [data.column(name) for name in data.ids]
         for matrix in (data.values, data.answers):
             for column in matrix[rows].T:
@@ -76,6 +81,22 @@ def row_hashes(domain: Domain, seed: int) -> Hashes:
     if data.time is not None:
         found = mixed(found ^ data.time[rows].view(np.uint64))
     return found
+
+
+def in_order(domains: Sequence[Domain], *keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Rows (n,) of all domains by ``keys`` (n,), and where these are equal by their content: never as they stand."""
+    order = np.lexsort(keys[::-1])
+    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    if not same.any():
+        return order
+    tied = np.sort(order[np.append(same, False) | np.insert(same, 0, False)])
+    content = np.zeros(len(order), dtype=np.uint64)
+    start = 0
+    for domain in domains:
+        own = tied[(tied >= start) & (tied < start + domain.size)]
+        content[own] = row_hashes(replace(domain, rows=domain.index()[own - start]), 0, whole=True)
+        start += domain.size
+    return np.lexsort((content, *keys[::-1]))
 
 
 def drawn_order(domain: Domain, part: Part, seed: int) -> Days:

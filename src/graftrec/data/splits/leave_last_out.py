@@ -8,7 +8,7 @@ import numpy as np
 
 from graftrec.data.domains import KINDS, Domain
 from graftrec.data.entities import Entities
-from graftrec.data.splits.base import Parts, Split, events, need
+from graftrec.data.splits.base import Parts, Split, events, in_order, need
 
 
 class LeaveLastOut(Split):
@@ -47,7 +47,7 @@ class LeaveLastOut(Split):
         time = np.concatenate([np.asarray(d.data.time)[d.index()] for d in domains])
         where = np.repeat(np.arange(len(domains)), [d.size for d in domains])
         event = np.concatenate([events(domain) for domain in domains])
-        order = np.lexsort((item, where, time, user))
+        order = in_order(domains, user, time, where, item)
         first = np.flatnonzero(np.diff(user[order], prepend=-1))
         size = np.diff(first, append=len(user))
         # how many events of its user a row and those after it are: 1 from the last event on, 2 from the one before it

@@ -243,6 +243,8 @@ class BasketRows(StreamData):
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
         """First every basket of the stage for the ``next_`` labels, then every user of it for the ranking."""
+        if not len(self._evaluated[stage]):
+            return
         times = self.lines.times(stage)
         if self.lines.content:
             for basket in torch.split(self._evaluated[stage], 2048):

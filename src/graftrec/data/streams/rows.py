@@ -141,7 +141,7 @@ class TableRows(StreamData):
         return self._take(rows, self._codes[rows], self._values[rows], self._answers[rows])
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
-        for rows in torch.split(self._rows[stage], EVALUATED_AT_ONCE):
+        for rows in torch.split(self._rows[stage], EVALUATED_AT_ONCE) if self.splits[stage] else ():
             batch = self._take(rows, self._codes[rows], self._values[rows], self._answers[rows])
             if self._cold:
                 batch |= {f"cold_{kind}": person.cold[person.of(rows)] for kind, person in self._people.items()}
