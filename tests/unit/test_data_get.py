@@ -618,9 +618,7 @@ def test_an_archive_of_another_content_leaves_nothing(
 ) -> None:
     content = zipped({**SMALL, "ml-100k/u.user": b"1|2\n"})
     source = pinned(offers.serve("/odd.zip", content), content)
-    monkeypatch.setitem(
-        data_get.OFFERS, "movielens", replace(data_get.OFFERS["movielens"], sources=(source,))
-    )
+    monkeypatch.setitem(data_get.OFFERS, "movielens", replace(data_get.OFFERS["movielens"], sources=(source,)))
     before = listing(folder)
     assert "DATA-063" in said_of(["movielens", "--root", str(folder)], 65, capsys)
     assert listing(folder) == before

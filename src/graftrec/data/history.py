@@ -13,7 +13,7 @@ class Histories:
 
     Args:
         user, item: (n,) int64. time: (n,) float64 days. Their order is no matter.
-        behaviour: (n,) int64, what each event was. gap: days without an event, after which a session is over.
+        behaviour: (n,) int64, what each event was, in [0, ``kinds``). gap: days without an event, after which a session is over.
         moments: `moments_of` the times, where they are known already.
     """
 
@@ -25,15 +25,16 @@ class Histories:
         behaviour: Tensor | None = None,
         gap: float = 0.02,
         moments: Moments | None = None,
+        kinds: int = 0,
     ) -> None:
         self._moments, moment = moments or moments_of(time)
         self._span = len(self._moments) + 1
-        then = item if behaviour is None or not len(item) else item * (int(behaviour.max()) + 1) + behaviour
+        self.kinds = kinds
+        then = item if behaviour is None else item * kinds + behaviour
         order = _sorted(user * self._span + moment, then)
         self._item, self._time = item[order], time[order]
         self._key = (user * self._span + moment)[order]
         self._behaviour = None if behaviour is None else behaviour[order]
-        self.kinds = 0 if behaviour is None or not len(behaviour) else int(behaviour.max()) + 1
         user = user[order]
         opens = torch.ones(len(order), dtype=torch.bool)
         opens[1:] = (user[1:] != user[:-1]) | (self._time[1:] - self._time[:-1] > gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 from graftrec.data import readers
-from graftrec.data.entities import Entities
+from graftrec.data.domains import KINDS, Domain
+from graftrec.data.table import Ints
+from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError
 
 
@@ -20,16 +23,20 @@ class Listed:
 
     frame: pl.DataFrame  # user, item, split
 
-    def pairs(self, users: Entities, items: Entities) -> dict[str, tuple[Tensor, Tensor]]:
-        """Part -> users (L,) and items (L,) that exist."""
-        who = users.vocabulary.encode(self.frame["user"])
-        what = items.vocabulary.encode(self.frame["item"])
+    def pairs(self, domain: Domain, entity_of: Mapping[str, Ints]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Part -> users (L,) and items (L,) that exist, given the numbers (K + 1,) of the raw ids of a domain."""
+        who, what = (self._numbers(kind, domain.data.keys[kind].keys, entity_of[kind]) for kind in KINDS)
         known = (who > 0) & (what > 0)
         split = self.frame["split"].to_numpy()
         return {
             str(part): (torch.from_numpy(who[known & (split == part)]), torch.from_numpy(what[known & (split == part)]))
             for part in np.unique(split)
         }
+
+    def _numbers(self, kind: str, keys: pl.Series, entity_of: Ints) -> Ints:
+        codes = np.concatenate([[-1], keys.arg_sort().to_numpy()])
+        found: Ints = entity_of[codes[Vocabulary(keys).encode(self.frame[kind])]]
+        return found
 
 
 def read_lists(path: str) -> Listed:

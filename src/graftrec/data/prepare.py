@@ -188,7 +188,7 @@ class Prepared:
                 if kind == "baskets":
                     own = None
                     if hard is not None:
-                        pairs = hard.pairs(self._of("user", domain), self._of("item", domain)).values()
+                        pairs = hard.pairs(domain, self._entity_of[at]).values()
                         who, what = (torch.cat(each) for each in zip(*pairs, strict=True))
                         ranked = torch.isin(what, lines.items)
                         own = who[ranked], what[ranked]
@@ -220,11 +220,11 @@ class Prepared:
         else:
             basket = pl.Series(np.arange(len(frame)))
         values = {name: torch.from_numpy(frame[name].to_numpy(writable=True)) for name in frame.columns}
-        users, items = self._of("user", domain), self._of("item", domain)
+        items = self._of("item", domain)
         catalogue = np.flatnonzero(np.bincount(columns["item"]))
         overlap, single = self.overlap(at), self.single[domain.tables["item"]]
         trained = self._trained_in[at]
-        pairs = {} if listed is None else listed.pairs(users, items)
+        pairs = {} if listed is None else listed.pairs(domain, self._entity_of[at])
         everything = torch.from_numpy(np.isin(np.arange(len(items)), catalogue))
         return Lines(
             user=values["user"], item=values["item"], time=values["time"],
@@ -235,7 +235,7 @@ class Prepared:
             classes={name: self.tables[table].size - 1 for name, (table, _) in single.items()},
             cold_user=torch.from_numpy(~trained["user"]), cold_item=torch.from_numpy(~trained["item"]),
             overlap=None if overlap is None else torch.from_numpy(overlap),
-            behaviour=values.get("behaviour"), unique=data.unique,
+            behaviour=values.get("behaviour"), kinds=self._kinds(domain), unique=data.unique,
             listed={
                 stage: (who[everything[what]], what[everything[what]])
                 for stage, (who, what) in _by_stage(pairs).items()
@@ -282,7 +282,15 @@ class Prepared:
             torch.from_numpy(values[shown])
             for values in (self._numbers(at, "user"), self._numbers(at, "item"), parts.time)
         )
-        return (Histories(user, item, when, behaviour, windows.gap), windows), torch.from_numpy(time)
+        histories = Histories(user, item, when, behaviour, windows.gap, kinds=self._kinds(domain))
+        return (histories, windows), torch.from_numpy(time)
+
+    def _kinds(self, domain: Domain) -> int:
+        """How many ways there are to choose an item, in all domains of its table; 0: nobody says."""
+        if domain.data.event is None or len(domain.data.behaviours) < 2:
+            return 0
+        same = (d.data for d, _, _ in self._used if d.tables["item"] == domain.tables["item"])
+        return 2 ** max(len(data.behaviours) for data in same)
 
     def _places(self, used: Sequence[tuple[Domain, Fitted]]) -> list[dict[str, Place]]:
         """Where the ids of each domain's columns go; a table's vocabulary is what any training row of it has."""

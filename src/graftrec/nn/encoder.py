@@ -52,7 +52,9 @@ class Encoder(nn.Module):
                 if feature.kind == "history" and _key(feature.table) not in self.age:
                     self.age[_key(feature.table)] = nn.Linear(1, width)
                 if feature.behaviours and _key(feature.table) not in self.behaviours:
-                    self.behaviours[_key(feature.table)] = nn.Embedding(feature.behaviours, width, padding_idx=0)
+                    kinds = max(f.behaviours for other in schema.streams.values() for f in other.features
+                                if f.table == feature.table)  # fmt: skip
+                    self.behaviours[_key(feature.table)] = nn.Embedding(kinds, width, padding_idx=0)
                 if feature.kind == "vector":
                     self._add_vector(feature.name, feature.size)
         self.dropout = nn.Dropout(dropout)

@@ -12,7 +12,7 @@ from graftrec.data.domains import KINDS, Domain, linked_by, unlinked
 from graftrec.data.loader import Mixing
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.sampling import Candidates, History
-from graftrec.data.splits.base import Split
+from graftrec.data.splits.base import Parts, Split
 from graftrec.errors import UserError
 
 
@@ -50,14 +50,18 @@ class CrossDomain(Protocol):
         if not (0 <= overlap_users <= 1 and 0 <= overlap_items <= 1):
             raise ValueError(f"overlaps should be in [0, 1]. Found {overlap_users} and {overlap_items}.")
         self.shares, self.links = tuple(shares), dict(links or {})
+        self._whole: list[Domain] = []
         self.overlap = {"user": overlap_users, "item": overlap_items}
 
     def arrange(self, domains: list[Domain]) -> list[Domain]:
-        domains = apart(linked(domains, self.links), self.shares)
+        domains = self._whole = apart(linked(domains, self.links), self.shares)
         for kind in self.shares:
             if len(domains) > 1 and all(domain.data.has(kind) for domain in domains):
                 domains = unlinked(domains, kind, self.overlap[kind], self.split.seed)
         return domains
+
+    def divide(self, domains: Sequence[Domain]) -> list[Parts]:
+        return super().divide(self._whole)  # as it would be if all ids were linked
 
 
 def linked(domains: Sequence[Domain], links: Mapping[str, Mapping[str, str]], alone: bool = False) -> list[Domain]:

@@ -84,19 +84,23 @@ def row_hashes(domain: Domain, seed: int, whole: bool = False) -> Hashes:
 
 
 def in_order(domains: Sequence[Domain], *keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Rows (n,) of all domains by ``keys`` (n,), and where these are equal by their content: never as they stand."""
+    """Rows (n,) of all domains by ``keys`` (n,), and where these are equal by their content: never as they stand.
+
+    Labels have a say only in rows of one user, item, basket and time.
+    """
     order = np.lexsort(keys[::-1])
     same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
     if not same.any():
         return order
     tied = np.sort(order[np.append(same, False) | np.insert(same, 0, False)])
-    content = np.zeros(len(order), dtype=np.uint64)
+    who, all_of_it = np.zeros((2, len(order)), dtype=np.uint64)
     start = 0
     for domain in domains:
         own = tied[(tied >= start) & (tied < start + domain.size)]
-        content[own] = row_hashes(replace(domain, rows=domain.index()[own - start]), 0, whole=True)
+        rows = replace(domain, rows=domain.index()[own - start])
+        who[own], all_of_it[own] = row_hashes(rows, 0), row_hashes(rows, 0, whole=True)
         start += domain.size
-    return np.lexsort((content, *keys[::-1]))
+    return np.lexsort((all_of_it, who, *keys[::-1]))
 
 
 def drawn_order(domain: Domain, part: Part, seed: int) -> Days:

@@ -34,7 +34,7 @@ class Lines:
             are asked about as of the first of them.
         forward: what came before a row may be known to it, whatever its part; else only training and support rows.
         clock: whether times are real ones, so that ages and what everybody does mean something.
-        behaviour: (n,) what each line was, if there are several.
+        behaviour: (n,) what each line was, in [0, ``kinds``), if there are several.
         items: (N,) the catalogue. content: attribute -> value (E,) int64 of each item. classes: how many values.
         unique: whether nobody chooses an item twice.
         cold_user, cold_item: (U,), (E,) bool: who and what training never saw. overlap: (U,) bool: who is also in the
@@ -57,6 +57,7 @@ class Lines:
     cold_item: Tensor
     overlap: Tensor | None = None
     behaviour: Tensor | None = None
+    kinds: int = 0
     unique: bool = False
     listed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -105,7 +106,7 @@ class BasketRows(StreamData):
         user, item, time = (values[visible] for values in (lines.user, lines.item, lines.time))
         behaviour = None if lines.behaviour is None else lines.behaviour[visible]
         moments = moments_of(time)
-        self.history = Histories(user, item, time, behaviour, history.gap, moments)
+        self.history = Histories(user, item, time, behaviour, history.gap, moments, lines.kinds)
         self._place = torch.zeros(len(lines.cold_item), dtype=torch.int64)  # item -> place in the catalogue
         self._place[lines.items] = torch.arange(len(lines.items))
         attributes = {key: values[lines.items] for key, values in lines.content.items()}
@@ -123,8 +124,7 @@ class BasketRows(StreamData):
         self._numbers = NUMBERS if lines.clock else NUMBERS[:1]
         features = [Feature("user", "id", tables[0])]
         features += [Feature("long", "ids", tables[1])] if history.long else []
-        kinds = 0 if lines.behaviour is None else int(lines.behaviour.max()) + 1
-        features += [Feature("recent", "history", tables[1], behaviours=kinds)] if history.short else []
+        features += [Feature("recent", "history", tables[1], behaviours=lines.kinds)] if history.short else []
         features += [Feature(key, "number") for key in self._numbers]
         self.schema = Stream(name, tuple(features), tuple(labels), tables[1], self.cross.names)
         trained = self._place[lines.item[lines.part == 0]]
