@@ -13,8 +13,9 @@ class Histories:
 
     Args:
         user, item: (n,) int64. time: (n,) float64 days. Their order is no matter.
-        behaviour: (n,) int64, what each event was, in [0, ``kinds``). gap: days without an event, after which a session is over.
-        moments: `moments_of` the times, where they are known already.
+        behaviour: (n,) int64 in [0, kinds), what each event was.
+        gap: days without an event, after which a session is over.
+        moments: `moments_of` the times, where they are known already. kinds: of behaviour.
     """
 
     def __init__(

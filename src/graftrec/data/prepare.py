@@ -290,7 +290,7 @@ class Prepared:
         if domain.data.event is None or len(domain.data.behaviours) < 2:
             return 0
         same = (d.data for d, _, _ in self._used if d.tables["item"] == domain.tables["item"])
-        return 2 ** max(len(data.behaviours) for data in same)
+        return 1 << max(len(data.behaviours) for data in same)
 
     def _places(self, used: Sequence[tuple[Domain, Fitted]]) -> list[dict[str, Place]]:
         """Where the ids of each domain's columns go; a table's vocabulary is what any training row of it has."""
