@@ -6,6 +6,7 @@ a new file is enough to be tested here.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_platform import CrossPlatform
 from graftrec.data.sampling import Candidates
 from graftrec.data.splits.base import Split
-from graftrec.errors import DataError
+from graftrec.errors import DataError, UserError
 from graftrec.heads.base import Head
 from graftrec.heads.linear import Linear
 from graftrec.losses.base import Loss, masked_mean
@@ -417,6 +418,27 @@ class TestProtocols:
         protocol: Protocol = make(cls, dataset=dataset, split=split(), candidates=candidates)
         protocol.prepare([])
         return protocol
+
+    @pytest.mark.parametrize("missing", ["user", "item", "time", "split", "user, item, labels"])
+    def test_what_it_cannot_do_without_is_named(
+        self, cls: type[Protocol], split: type[Split], missing: str, shop: Path
+    ) -> None:
+        gone = missing.split(", ")
+        columns = {role: role for role in ("user", "item", "time", "basket") if role not in gone}
+        labelled = {key: value for key, value in LABELLED.items() if key not in gone}
+        dataset = Files(
+            str(shop / "lines.parquet"), **columns, domain="like" if cls is CrossPlatform else "", **labelled
+        )
+        protocol: Protocol = make(cls, dataset=dataset, split=split(), candidates=Candidates(min_users=1))
+        try:
+            protocol.prepare([])
+        except UserError as error:
+            named = [name for name in gone if name.removesuffix("s") in str(error)]
+            assert named
+            assert type(protocol).__name__ in str(error) or re.search(r"(protocol|split)=\w+", str(error))  # noqa: PT017
+        else:
+            assert protocol.streams
+            assert all(stream.rows for stream in protocol.streams.values())
 
     def test_all_offered_streams_are_made(self, cls: type[Protocol], split: type[Split], shop: Path) -> None:
         protocol = self.prepared(cls, split, shop)

@@ -17,7 +17,7 @@ def test_the_default_experiment_beats_what_a_user_would_pick_instead(tmp_path: P
     ranking, baselines = metrics["test"]["recommend"], metrics["baselines"]["recommend"]
     assert ranking["ndcg@10"] > baselines["own_frequency"]["ndcg@10"]
     assert ranking["ndcg@10/first_time"] > baselines["popularity"]["ndcg@10/first_time"]
-    assert ranking["auc"] > 0.8
+    assert ranking["gauc"] > 0.8
     majority = metrics["baselines"]["interest"]["majority"]["accuracy"]
     assert metrics["test"]["interest"]["accuracy"] > majority
     similarity = metrics["baselines"]["relevance"]["mean"]["rmse"]

@@ -698,7 +698,7 @@ def two_platforms(world: World, text: bool = False) -> Dataset:
     return Several(parts)
 
 
-@check
+@settings(check, max_examples=25)  # four levels of each
 @given(
     worlds(protocols=("cross_platform",), ordered=False), st.sampled_from(["user", "item"]),
     st.sampled_from(["one table", "two", "two, one of text"]), st.integers(1, 3),

@@ -569,6 +569,69 @@ def test_link_tables_say_who_is_the_same(shop: Shop, tmp_path: Path) -> None:
         made.prepare([])
 
 
+@pytest.mark.parametrize("named", ["brand", "maker"])
+def test_platforms_share_a_table_of_that_name_only_if_it_is_declared(named: str, shop: Shop) -> None:
+    """Be the name the column's own, or one that it gives its table."""
+    columns = {"brand": Column("id", table="" if named == "brand" else named)}
+    parts = {
+        name: Shop(shop.rows[number:], shop.items, item_columns=columns) for number, name in enumerate(("one", "two"))
+    }
+    table = "item_brand" if named == "brand" else named
+    for shared in ((), (named,)):
+        made = prepared(Several(parts), kind=CrossPlatform, shared=shared)
+        own = {name: made.schema([f"{name}/baskets"]).tables for name in parts}
+        assert set(own["one"]) & set(own["two"]) == ({table} if shared else set())
+        assert {table, "one/user", "one/item"} <= set(own["one"]) or {f"one/{table}"} <= set(own["one"])
+    with pytest.raises(UserError, match=r"protocol\.shared: no platform has a column 'nothing'"):
+        prepared(Several(parts), kind=CrossPlatform, shared=("nothing",))
+
+
+def test_platforms_share_who_is_linked(shop: Shop, tmp_path: Path) -> None:
+    pl.DataFrame({"two": ["u00", "u01"], "one": ["u01", "u05"]}).write_csv(tmp_path / "links.csv")
+    parts = Several({name: Shop(shop.rows[number:]) for number, name in enumerate(("one", "two"))})
+    made = prepared(parts, kind=CrossPlatform, links={"two": {"user": str(tmp_path / "links.csv")}})
+    own = {name: made.schema([f"{name}/baskets"]).tables for name in ("one", "two")}
+    assert set(own["one"]) & set(own["two"]) == {"user"}
+    people = [set(made.users_of(f"{name}/baskets").decode(train_batch(made.streams[f"{name}/baskets"])["user"].numpy()))
+              for name in own]  # fmt: skip
+    assert people[0] & people[1] == {"u01", "u05"}
+    assert people[1] > {"u01", "u05", "u02@two"}  # who is not linked is another, of the same name
+
+
+@pytest.mark.parametrize("split", ["", "test"])
+def test_only_listed_candidates_are_ranked(split: str, shop: Shop, tmp_path: Path) -> None:
+    """Beside what a user chose; the lists speak of raw ids, whatever these are called among domains."""
+    everybody, every = sorted(set(shop.rows["user"])), sorted(set(shop.rows["item"]))
+    pairs = [(user, item) for number, user in enumerate(everybody) for item in [*every[number % 5 :: 5], 999]]
+    frame = pl.DataFrame(pairs, schema=["user", "item"], orient="row")
+    if split:
+        frame = frame.with_columns(split=pl.lit(split))
+    frame.write_csv(tmp_path / "lists.csv")
+    whole = Shop(shop.rows.with_columns(site=pl.col("basket").cast(pl.Int64) % 2), domain="site")
+    made = prepared(whole, kind=CrossDomain, lists=str(tmp_path / "lists.csv"), overlap_users=0.5, overlap_items=0.5)
+    seen = 0
+    for name in ("0/baskets", "1/baskets"):
+        users, items = made.users_of(name), made.items_of(name)
+        for stage in ("val", "test"):
+            for batch in made.streams[name].evaluation(stage):  # type: ignore[arg-type]
+                if "relevant" not in batch:
+                    continue
+                assert ("listed" in batch) == (split != "test" or stage == "test")
+                if "listed" not in batch:
+                    continue
+                catalogue = [
+                    item.partition("@")[0] for item in items.decode(batch["catalogue"].numpy()).cast(pl.String)
+                ]
+                for row, user in enumerate(users.decode(batch["query"].numpy())):
+                    own = {str(item) for who, item in pairs if who == user.partition("@")[0]}
+                    expected = [
+                        item in own or hit for item, hit in zip(catalogue, batch["relevant"][row].tolist(), strict=True)
+                    ]
+                    assert batch["listed"][row].tolist() == expected
+                    seen += "@" in user
+    assert seen > 10
+
+
 # The card
 
 

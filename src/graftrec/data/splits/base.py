@@ -89,7 +89,10 @@ def in_order(domains: Sequence[Domain], *keys: npt.NDArray[Any]) -> npt.NDArray[
     Labels have a say only in rows of one user, item, basket and time.
     """
     order = np.lexsort(keys[::-1])
-    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    same = np.ones(max(0, len(order) - 1), dtype=bool)
+    for key in keys:
+        ordered = key[order]
+        same &= ordered[1:] == ordered[:-1]
     if not same.any():
         return order
     tied = np.sort(order[np.append(same, False) | np.insert(same, 0, False)])
