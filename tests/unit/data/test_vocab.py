@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graftrec.data.seeds import hashes
 from graftrec.data.vocab import Vocabulary
 
 KINDS = {
@@ -67,3 +68,9 @@ def test_a_column_of_nulls_knows_nothing(dtype: type[pl.DataType]) -> None:
 
 def test_a_fraction_is_not_the_whole_number_below_it() -> None:
     assert Vocabulary(pl.Series([3, 4])).encode(pl.Series([3.0, 3.7])).tolist() == [1, 0]
+
+
+def test_a_draw_does_not_depend_on_how_a_file_stores_an_id() -> None:
+    numbers = pl.Series([7, 42, 2**53 + 1])
+    assert hashes(numbers).tolist() == hashes(numbers.cast(pl.String)).tolist()
+    assert hashes(numbers).tolist() == hashes(numbers.cast(pl.UInt64)).tolist()
