@@ -13,8 +13,9 @@ import polars as pl
 
 from graftrec.config import conf_dir
 from graftrec.data import readers
-from graftrec.data.datasets.files import PARTS, TAKEN
+from graftrec.data.datasets.files import TAKEN
 from graftrec.data.domains import slug
+from graftrec.data.file_columns import PARTS
 from graftrec.errors import UserError
 
 NAMES = {

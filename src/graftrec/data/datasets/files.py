@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -14,42 +14,21 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
-from graftrec.data import cache, readers, typed
+from graftrec.data import cache, file_columns, readers, typed
 from graftrec.data.clean import cored, deduplicated
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.encode import Builder, Shape, attributes
-from graftrec.data.raw import Raw, refuse
+from graftrec.data.file_columns import State
+from graftrec.data.raw import Raw
 from graftrec.data.table import DAY, Attributes, Column, Floats, Interactions, LabelKind
 from graftrec.data.times import Clock, seconds
 from graftrec.errors import DataError, UserError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "days": DAY, "order": DAY}
-PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "0": 0, "1": 1, "2": 2}
 ROWS = 200_000  # read at a time
 CACHED = 32_000_000  # bytes of files, from which on a second start is worth a cache
-LATEST = 250_000_000_000.0  # seconds: the year 9892
 TAKEN = {"user", "item", "time", "basket", "domain", "split", "event", "weight", "long", "recent", "candidate", "cross"}
 TAKEN |= {"recent_age", "recent_behaviour", "cold_user", "cold_item"}
-
-
-@dataclass
-class State:
-    """What the batches of all files have in common, and what is counted over them.
-
-    Args:
-        clocks: of each column of times. widths: of vectors. types: of ids, and the file that had them first.
-        refused: reason -> rows that were dropped. cut: column of lists -> rows that have too many values.
-        long: column -> ids that are too long. low, high: first and last time, days.
-    """
-
-    clocks: dict[str, Clock] = field(default_factory=dict)
-    widths: dict[str, int] = field(default_factory=dict)
-    types: dict[str, tuple[pl.DataType, str]] = field(default_factory=dict)
-    refused: dict[str, int] = field(default_factory=dict)
-    cut: dict[str, int] = field(default_factory=dict)
-    long: dict[str, int] = field(default_factory=dict)
-    low: float = np.inf
-    high: float = -np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,32 +283,36 @@ class Files(Dataset):
             elif role == "weight":
                 found[role] = typed.weight(raw, column)
             elif role == "split":
-                found[role] = _split(raw, column)
+                found[role] = file_columns.split_of(raw, column)
             elif role != "domain" or domain_of is None:
-                found[role] = _words(raw, column, whole, state)
+                found[role] = file_columns.ids(raw, column, whole, state)
 
         def feature(name: str, column: Column) -> None:
             if column.kind == "vector":
-                vectors[name], there = _vectors(raw, name, column, state.widths, column.missing == "drop")
+                vectors[name], there = file_columns.vectors(raw, name, column, state.widths, column.missing == "drop")
             elif column.kind == "date":
                 moments = self._seconds(raw, name, state)
-                found.update(_date_parts(raw, name, column, moments, self.time_unit))
+                found.update(file_columns.date_parts(raw, name, column, moments, self.time_unit))
                 there = moments.is_not_null()
             elif column.kind in ("ids", "history"):
-                found[name] = _listed(raw, name, column, whole, state)
+                found[name] = file_columns.lists(raw, name, column, whole, state)
                 there = found[name].list.len() > 0
             else:
                 if column.kind == "number":
-                    found[name] = _number(raw, name, column)
+                    found[name] = file_columns.number(raw, name, column)
                 else:
-                    found[name] = _text(raw, name) if column.kind == "text" else _words(raw, name, whole, state)
+                    found[name] = (
+                        file_columns.text(raw, name)
+                        if column.kind == "text"
+                        else file_columns.ids(raw, name, whole, state)
+                    )
                 there = found[name].is_not_null()
             if column.missing == "drop":
                 absent[name] = ~there
 
         def label(name: str, kind: str) -> None:
             if kind == "category":
-                found[name] = _words(raw, name, whole, state)
+                found[name] = file_columns.ids(raw, name, whole, state)
             else:
                 found[name] = (typed.binary if kind == "binary" else typed.number)(raw, name).fill_nan(None)
 
@@ -341,9 +324,9 @@ class Files(Dataset):
             read(partial(label, name, kind))
         DataError.raise_all(problems)
         for name in self._worded(raw.frame.columns):
-            _add(state.long, name, _too_long(raw, name))
+            _add(state.long, name, file_columns.too_long(raw, name))
         for name in self._lists("ids", "history"):
-            _add(state.long, name, _too_long(raw, name, self.features[name].separator))
+            _add(state.long, name, file_columns.too_long(raw, name, self.features[name].separator))
         if domain_of is not None:
             kind, own = domain_of.columns[0], pl.DataFrame({"key": found[domain_of.columns[0]]})
             frame = domain_of.select(pl.col(kind).cast(own["key"].dtype, strict=False).alias("key"), "domain")
@@ -354,7 +337,7 @@ class Files(Dataset):
                 name: found[name] if name in self.labels else typed.number(raw, name).fill_nan(None)
                 for name in self.events
             }
-            found["event"] = _events(shown, self.events)
+            found["event"] = file_columns.events_of(shown, self.events)
         if len(self.paths) > 1:
             found["split"] = pl.Series([part], dtype=pl.Int8).new_from_index(0, len(raw.frame))
         return Typed(pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors, absent)
@@ -449,14 +432,14 @@ class Files(Dataset):
             values = typed.number(raw, name).fill_nan(None)
             return {name: values if column.fill is None else values.fill_null(column.fill)}
         if column.kind == "date":
-            return _date_parts(raw, name, column, self._seconds(raw, name, State()), self.time_unit)
+            return file_columns.date_parts(raw, name, column, self._seconds(raw, name, State()), self.time_unit)
         if column.kind == "vector":
-            matrix, there = _vectors(raw, name, column, {}, True)
+            matrix, there = file_columns.vectors(raw, name, column, {}, True)
             rows = [vector if known else None for vector, known in zip(matrix.tolist(), there, strict=True)]
             return {name: pl.Series(rows, dtype=pl.List(pl.Float32))}
         if column.kind == "id":
             return {name: typed.words(raw, name)}
-        return {name: _text(raw, name) if column.kind == "text" or raw.text else raw.frame[name]}
+        return {name: file_columns.text(raw, name) if column.kind == "text" or raw.text else raw.frame[name]}
 
 
 def columns_of(name: str, given: Mapping[str, Any] | None) -> dict[str, Column]:
@@ -482,86 +465,6 @@ def _reasons(refused: Mapping[str, int]) -> str:
     return f" ({'; '.join(f'{count:,} rows: {reason}' for reason, count in refused.items())})" if refused else ""
 
 
-def _add(counts: dict[str, int], name: str, more: int) -> None:
-    if more:
-        counts[name] = counts.get(name, 0) + more
-
-
-def _words(raw: Raw, column: str, whole: set[str], state: State) -> pl.Series:
-    """Ids, of one type in all files."""
-    return _one_type(raw, column, typed.words(raw, column, column in whole), state)
-
-
-def _listed(raw: Raw, name: str, column: Column, whole: set[str], state: State) -> pl.Series:
-    """Lists of ids, likewise."""
-    return _one_type(raw, name, typed.listed(raw, name, column.separator, name in whole), state)
-
-
-def _too_long(raw: Raw, column: str, separator: str = "") -> int:
-    """How many ids of a column, or of its lists, are no ids since they are too long."""
-    values = raw.frame[column]
-    if values.dtype == pl.String and separator:  # only those that may hold a long one
-        values = values.filter(values.str.len_bytes() > typed.LONGEST).str.split(separator)
-    if values.dtype.is_nested():
-        values = values.explode(empty_as_null=False, keep_nulls=False)
-    if values.dtype != pl.String or not (values.str.len_bytes() > typed.LONGEST).any():  # quicker than characters
-        return 0
-    return typed.too_long(replace(raw, frame=pl.DataFrame({column: values})), column)
-
-
-def _one_type(raw: Raw, column: str, values: pl.Series, state: State) -> pl.Series:
-    """Ids of the type that the first file had; DataError if these are of another."""
-    nested, dtype = values.dtype.is_nested(), getattr(values.dtype, "inner", values.dtype)
-    plain = pl.Int64() if dtype.is_integer() and dtype != pl.UInt64 else dtype
-    known, count = state.types.get(column), int(values.list.len().sum()) if nested else values.count()
-    if known is not None and known[0] != plain:
-        if count:
-            raise DataError(
-                "DATA-031",
-                f"column '{column}' is {plain} in {raw.name}, {known[0]} in {known[1]}; write both as one type",
-            )
-        plain = known[0]
-    elif known is None and count:
-        state.types[column] = (plain, raw.name)
-    return values if plain == dtype else values.cast(pl.List(plain) if nested else plain)
-
-
-def _number(raw: Raw, name: str, column: Column) -> pl.Series:
-    values = typed.number(raw, name).fill_nan(None)
-    if column.fill is not None:
-        values = values.fill_null(column.fill)
-    if column.clip:
-        values = values.clip(*column.clip)
-    found: pl.Series = values.sign() * values.abs().log1p() if column.log else values
-    return found
-
-
-def _text(raw: Raw, name: str) -> pl.Series:
-    """Text of any length, null where empty."""
-    values: pl.Series = raw.frame[name].cast(pl.String)
-    return values.set(values == "", None)
-
-
-def _vectors(raw: Raw, name: str, column: Column, widths: dict[str, int], gaps: bool) -> tuple[Floats, pl.Series]:
-    """Vectors (n, V) of one width in all batches, and which rows have one; zeros for the others if ``gaps`` may be."""
-    values = raw.frame[name]
-    if values.dtype != pl.String and not values.dtype.is_nested():
-        return typed.vector(raw, name), values.is_not_null()  # which says what is wrong
-    empty = values.str.strip_chars() == "" if values.dtype == pl.String else values.list.len() == 0
-    there: pl.Series = ~(values.is_null() | empty.fill_null(False))
-    if gaps and not there.any():
-        return np.zeros((len(values), widths.get(name, 0)), np.float32), there
-    if gaps and not there.all():
-        filled = pl.DataFrame({"v": values, "there": there}).select(
-            pl.when("there").then("v").otherwise(pl.lit(values.filter(there).head(1)).first())
-        )
-        raw = replace(raw, frame=filled.select(pl.col("v").alias(name)))
-    matrix = typed.vector(raw, name, column.separator, widths.get(name, 0))
-    widths[name] = matrix.shape[1]
-    matrix[~there.to_numpy()] = 0.0
-    return matrix, there
-
-
 def _zeros(data: Interactions) -> list[str]:
     """A note where ids differ by leading zeros only: they are different ids, and may not have been meant to be."""
     found = []
@@ -578,33 +481,6 @@ def _zeros(data: Interactions) -> list[str]:
     return found
 
 
-def _date_parts(raw: Raw, name: str, column: Column, seconds: pl.Series, unit: str) -> dict[str, pl.Series]:
-    """Ids (n,) of the parts of a date, null where there is none."""
-    odd = (seconds.abs() >= LATEST).fill_null(False)
-    refuse(raw, name, odd, "DATA-042", f"is no date in time_unit={unit}")
-    moments = pl.DataFrame({"at": (seconds * 1e6).cast(pl.Int64).cast(pl.Datetime("us"))})
-    return {
-        f"{name}_{part}": moments.select(getattr(pl.col("at").dt, part)().cast(pl.Int32).alias("part"))["part"]
-        for part in column.parts
-    }
-
-
-def _split(raw: Raw, column: str) -> pl.Series:
-    text = raw.frame[column].cast(pl.String).str.strip_chars().str.to_lowercase()
-    text = text.set(text == "", None)
-    found: pl.Series = text.replace_strict(PARTS, default=None, return_dtype=pl.Int8)
-    refuse(raw, column, found.is_null() & text.is_not_null(), "DATA-045", "is none of train, val and test")
-    return found
-
-
-def _events(values: Mapping[str, pl.Series], least: Mapping[str, float]) -> pl.Series:
-    """A bit for each behaviour that a row shows."""
-    bits = [
-        (column.cast(pl.Float32) >= least[name]).fill_null(False).cast(pl.UInt8) * 2**at
-        for at, (name, column) in enumerate(values.items())
-    ]
-    total = bits[0]
-    for more in bits[1:]:
-        total = total + more
-    found: pl.Series = total.cast(pl.UInt8)
-    return found
+def _add(counts: dict[str, int], name: str, more: int) -> None:
+    if more:
+        counts[name] = counts.get(name, 0) + more
