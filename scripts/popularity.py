@@ -31,14 +31,14 @@ PUBLISHED = {  # HR@10, NDCG@10
 }
 
 
-def row(name: str, protocol: Protocol, cohort: str) -> None:
+def row(name: str, protocol: Protocol) -> None:
     """One line: what was counted, on training and validation rows, and what is published."""
     protocol.prepare(["baskets"])
     stream = protocol.streams["baskets"]
     if not isinstance(stream, BasketRows):
         raise TypeError(name)
     metrics = score_ranker(Popularity(), stream, 10).metrics
-    found = [metrics[f"{metric}@10{cohort}"].value or 0.0 for metric in ("hr", "ndcg")]
+    found = [metrics[f"{metric}@10"].value or 0.0 for metric in ("hr", "ndcg")]
     hit, gain, where = PUBLISHED[name]
     print(f"{name:16} {found[0]:.4f}  {found[1]:.4f}    {hit}  {gain}  {where}", flush=True)
 
@@ -52,15 +52,11 @@ def main() -> None:
     for name in ("LastFM", "Toys_and_Games", "Beauty"):
         dataset = Sequences(str(folder / "s3rec-sequences"), name)  # type: ignore[arg-type]
         protocol = LongShortTerm(dataset, LeaveLastOut(), candidates=Candidates(min_users=0))
-        row(name, protocol, "/first_time")  # seen items are no candidates there
+        row(name, protocol)
     with tempfile.TemporaryDirectory() as temporary:
         lists = write_cmn_lists(str(folder / "citeulike-a"), f"{temporary}/lists.parquet")
         candidates = Candidates(min_users=0, lists=lists)
-        row(
-            "citeulike CMN",
-            CrossDomain(CiteULike(str(folder / "citeulike-a"), "cmn"), Official(), None, candidates),
-            "",
-        )
+        row("citeulike CMN", CrossDomain(CiteULike(str(folder / "citeulike-a"), "cmn"), Official(), None, candidates))
 
 
 if __name__ == "__main__":

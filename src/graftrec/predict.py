@@ -30,7 +30,7 @@ def main(tree: Mapping[str, Any]) -> int:
         raise UserError(problems)
     recommender = Recommender.load(tree["run"], tree["target_task"])
     users = _users(tree["users"], recommender, tree["at"])
-    frame = recommender.recommend(users, int(tree["k"]), bool(tree["seen"]), tree["at"])
+    frame = recommender.recommend(users, int(tree["k"]), tree["seen"], tree["at"])
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.name}")
     frame.write_parquet(draft) if out.suffix == ".parquet" else frame.write_csv(draft)

@@ -89,12 +89,13 @@ class Recommender:
             parts.append(self.module.task(self.task).predict(logits))
         return torch.cat(parts) if parts else torch.zeros(0, len(self.stream.lines.items))
 
-    def recommend(self, users: Sequence[Any], k: int = 10, seen: bool = True, at: At = "test") -> pl.DataFrame:
+    def recommend(self, users: Sequence[Any], k: int = 10, seen: bool | None = None, at: At = "test") -> pl.DataFrame:
         """The k best items of each user: columns user, item, score (probability), rank (from 1).
 
         Args:
             users: raw ids; ids that training never saw are served from what everybody buys.
-            k: items per user, fewer where there are no more. seen: also items that the user bought before.
+            k: items per user, fewer where there are no more. seen: also items that the user chose before; none: if
+                evaluation ranked them as well, see ``candidates.seen``.
             at: the state that is asked: ``test`` as evaluation saw it, ``latest`` after the last row.
 
         Raises:
@@ -104,6 +105,7 @@ class Recommender:
             raise ValueError(f"k should be at least 1. Found {k}.")
         users = list(users)
         scores = self.scores(users, at)
+        seen = self.stream.lines.seen if seen is None else seen
         if not seen and users:
             numbers = torch.from_numpy(self._users.encode(pl.Series(users, strict=False)))
             scores = scores.masked_fill(~self.stream.fresh(numbers, at), -1.0)

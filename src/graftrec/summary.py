@@ -80,7 +80,8 @@ def _over_baseline(task: Task, name: str, metric: str, grafted: Arm, baselines: 
         return {}
     over = {}
     for key in (metric, f"{metric}/first_time"):
-        scored = {base: ref.metrics[key].value for base, ref in baselines.items() if ref.metrics[key].value is not None}
+        values = {base: ref.metrics[key].value for base, ref in baselines.items() if key in ref.metrics}
+        scored = {base: value for base, value in values.items() if value is not None}
         if scored and key in grafted.units[name]:
             best = max(scored, key=lambda base: float(scored[base] or 0.0))
             difference = paired_difference(grafted.units[name][key].numpy(), baselines[best].units[key].numpy())

@@ -19,7 +19,7 @@ from graftrec.metrics.pointwise import Value, binary, numbers
 from graftrec.metrics.pointwise import classes as class_metrics
 from graftrec.metrics.ranking import per_user, ranking_metrics
 from graftrec.tasks.base import Task, within
-from graftrec.tasks.ranking import means_over_users
+from graftrec.tasks.ranking import RankingTask, means_over_users
 
 RANKERS: tuple[type[Baseline], ...] = (Popularity, OwnFrequency, ItemKnn, Ease)
 
@@ -38,9 +38,10 @@ def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict
 
     Beside a task that is no ``target`` stands only popularity or a constant: the others take longer than some training.
     """
-    if task.ranks and isinstance(stream, (BasketRows, SequenceRows)):
+    if isinstance(task, RankingTask) and isinstance(stream, (BasketRows, SequenceRows)):
         k = int(task.main.partition("@")[2])
-        return {baseline.name: score_ranker(baseline(), stream, k) for baseline in (RANKERS if target else RANKERS[:1])}
+        asked = [b for b in (RANKERS if target else RANKERS[:1]) if stream.lines.seen or b is not OwnFrequency]
+        return {baseline.name: score_ranker(baseline(), stream, k, task.relevant) for baseline in asked}
     if len(task.columns) > 1:
         return {}  # no single number to predict
     found = _rows(task, stream)
@@ -49,8 +50,13 @@ def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict
     return found
 
 
-def score_ranker(baseline: Baseline, stream: BasketRows | SequenceRows, k: int) -> Scored:
-    """One ranker on the test users of a stream, fitted on all that came before, its setting chosen on validation."""
+def score_ranker(
+    baseline: Baseline, stream: BasketRows | SequenceRows, k: int, relevant: str = "relevant"
+) -> Scored:
+    """One ranker on the test users of a stream, fitted on all that came before, its setting chosen on validation.
+
+    It is judged by the column ``relevant`` of the stream's answers.
+    """
     lines = stream.lines
     people, items = len(lines.cold_user), len(lines.items)
     if items > baseline.most:
@@ -71,7 +77,7 @@ def score_ranker(baseline: Baseline, stream: BasketRows | SequenceRows, k: int) 
         parts = []
         for rows, users in blocks("val"):
             answers = stream.answers(users, "val")
-            own = ranking_metrics(torch.from_numpy(scores[rows]), answers["relevant"], answers.get("listed"), k)
+            own = ranking_metrics(torch.from_numpy(scores[rows]), answers[relevant], answers.get("listed"), k)
             parts.append(own[f"ndcg@{k}"])
         return float(torch.cat(parts).nanmean()) if parts else float("nan")
 
@@ -79,9 +85,10 @@ def score_ranker(baseline: Baseline, stream: BasketRows | SequenceRows, k: int) 
     value = choose(baseline, past("val"), lines.times("val").numpy(), judged, on_validation)
     judged = stream.users("test").numpy()
     scores = baseline.scores(past("test"), lines.times("test").numpy(), value, judged)
-    parts = [
-        per_user(torch.from_numpy(scores[rows]), stream.answers(users, "test"), k) for rows, users in blocks("test")
-    ]
+    parts = []
+    for rows, users in blocks("test"):
+        answers = stream.answers(users, "test")
+        parts.append(per_user(torch.from_numpy(scores[rows]), answers | {"relevant": answers[relevant]}, k))
     units = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
     return Scored(means_over_users(units), units, value)
 

@@ -198,7 +198,9 @@ class Prepared:
                     self.streams[name] = BasketRows(name, lines, self.history, self.candidates, self.seed, tables, own)
                 elif kind == "sequences" and self.history.short:
                     labels = [Label(label, kind_of(domain.data.labels[label])) for label in lines.answers]
-                    self.streams[name] = SequenceRows(name, lines, self.history, self.seed, tables, labels)
+                    self.streams[name] = SequenceRows(
+                        name, lines, self.history, self.seed, tables, labels, domain.data.behaviours
+                    )
                 elif kind == "pairs":
                     baskets = _together(lines.basket[lines.part == 0])  # else a user's whole history is one
                     groups = _dense(lines.basket if baskets else lines.user)
@@ -244,6 +246,7 @@ class Prepared:
             cold_user=torch.from_numpy(~trained["user"]), cold_item=torch.from_numpy(~trained["item"]),
             overlap=None if overlap is None else torch.from_numpy(overlap),
             behaviour=values.get("behaviour"), kinds=self._kinds(domain), unique=data.unique,
+            seen=not data.unique or bool(pairs) if self.candidates.seen is None else self.candidates.seen,
             listed={
                 stage: (who[everything[what]], what[everything[what]])
                 for stage, (who, what) in _by_stage(pairs).items()

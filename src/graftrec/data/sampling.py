@@ -70,6 +70,8 @@ class Candidates:
         min_users: users who chose an item in training, for it to be in the catalogue; 0: every item that there is.
         lists: a file with columns ``user``, ``item`` and optionally ``split`` (val or test): only these are ranked for
             a user, as published tables with sampled candidates do; what a user chose in that part belongs to it.
+        seen: whether what a user chose before is ranked and recommended as well; none: where the data has users who
+            choose an item twice, and where lists say what is ranked. Else an answer that was seen does not count.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Candidates:
         chunk: int = 8,
         min_users: int = 6,
         lists: str = "",
+        seen: bool | None = None,
     ) -> None:
         if negatives < 0 or chunk < 1 or min_users < 0:
             raise ValueError(
@@ -95,4 +98,4 @@ class Candidates:
         if (drawn == "file") != bool(hard):
             raise ValueError("drawn=file and hard, the file, go together.")
         self.negatives, self.drawn, self.avoid, self.hard = negatives, drawn, avoid, hard
-        self.chunk, self.min_users, self.lists = chunk, min_users, lists
+        self.chunk, self.min_users, self.lists, self.seen = chunk, min_users, lists, seen

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-FEW = 12  # relevant items of a row
+FEW = 48  # relevant items of a row
+STARTS = (1, 5, 20, 100)
+HISTORIES = ("history_0", "history_1_4", "history_5_19", "history_20_99", "history_100")
+"""Cohorts by the events of a user before the stage: none, 1 to 4, ..., 100 or more."""
 
 
 def ranking_metrics(
-    scores: Tensor, relevant: Tensor, candidates: Tensor | None = None, k: int = 10
+    scores: Tensor, relevant: Tensor, candidates: Tensor | None = None, k: int = 10, at: Sequence[int] = ()
 ) -> dict[str, Tensor]:
-    """Return ``ndcg@k``, ``recall@k``, ``hr@k``, ``mrr@k`` and ``gauc`` of each row.
+    """Return ``ndcg@k``, ``recall@k``, ``hr@k``, ``mrr@k``, ``map@k`` and ``gauc`` of each row.
 
     Parameters
     ----------
@@ -22,6 +25,7 @@ def ranking_metrics(
     relevant: (B, N) bool, binary gains; a relevant item that is no candidate does not count
     candidates: (B, N) bool, the items that are ranked (default: all)
     k: ranks that count, at least 1; may exceed N
+    at: further numbers of ranks, for the same metrics but ``gauc``
 
     Returns
     -------
@@ -30,56 +34,67 @@ def ranking_metrics(
     With binary gains, discount 1 / log2(rank + 1) and an ideal list of min(k, #relevant) items (Järvelin & Kekäläinen
     2002, https://doi.org/10.1145/582415.582418). Tied items are in a uniformly random order and every value is the
     expectation over it (McSherry & Najork 2008, https://doi.org/10.1007/978-3-540-78646-7_38), so that a constant
-    scorer gets chance, never the order in which the catalogue happens to be stored. ``gauc`` is the chance that a
+    scorer gets chance, never the order in which the catalogue happens to be stored. ``map@k`` is the mean of AP@k =
+    sum over relevant ranks p <= k of (relevant items in the first p) / p, over min(k, #relevant), whose expectation has
+    a closed form as well: see `_precisions`. ``gauc`` is the chance that a
     relevant candidate stands before another one, ties counting half (grouped AUC, H. Zhu et al. 2017,
     https://arxiv.org/abs/1703.02091, section 5.1, every user with equal weight); NaN also where all are relevant.
     """
-    _check(scores, relevant, candidates, k)
-    rows, width = scores.shape
-    if width == 0:
-        nan = scores.new_full((rows,), torch.nan, dtype=torch.float64)
-        return {name: nan.clone() for name in (f"ndcg@{k}", f"recall@{k}", f"hr@{k}", f"mrr@{k}", "gauc")}
-
+    _check(scores, relevant, candidates, k, *at)
     ranks = _ranks(scores, relevant, candidates)
-    return _values(ranks, ranks.hits, width, k)
+    return _values(ranks, ranks.hits, (k, *at))
 
 
-def per_user(scores: Tensor, answers: Mapping[str, Tensor], k: int = 10) -> dict[str, Tensor]:
+def per_user(scores: Tensor, answers: Mapping[str, Tensor], k: int = 10, at: Sequence[int] = ()) -> dict[str, Tensor]:
     """`ranking_metrics` of users (B,) over all candidates and per cohort, as ``metric/cohort``.
 
     Args:
-        scores: (B, N). answers: ``relevant`` (B, N) and ``fresh`` (B, N): not seen before, which the cohort
-            ``first_time`` is about: what was seen is neither candidate nor answer. ``listed`` (B, N): what is ranked.
+        scores: (B, N). answers: ``relevant`` (B, N). ``listed`` (B, N): what is ranked at all. ``fresh`` (B, N): not
+            seen before, which the cohort ``first_time`` is about: what was seen is neither candidate nor answer.
             ``cold_user`` (B,) and ``cold_item`` (N,): the cohorts ``warm``, ``cold_user``, ``cold_item`` and
             ``cold_both`` count only those answers, among all candidates. ``overlap`` (B,): only these users.
+            ``history`` (B,): how many events came before, for the cohorts `HISTORIES` of users.
+        k, at: as there; cohorts are judged at ``k`` alone.
 
     Returns:
         dict of (B,) float64, NaN where a user has no answer of the cohort.
     """
-    relevant, listed, fresh = answers["relevant"], answers.get("listed"), answers["fresh"]
-    _check(scores, relevant, listed, k)
-    width = scores.shape[1]
+    relevant, listed, fresh = answers["relevant"], answers.get("listed"), answers.get("fresh")
+    _check(scores, relevant, listed, k, *at)
     ranks = _ranks(scores, relevant, listed)
-    found = _values(ranks, ranks.hits, width, k)
-    new = _ranks(scores, relevant & fresh, fresh if listed is None else fresh & listed)
-    found |= {f"{name}/first_time": values for name, values in _values(new, new.hits, width, k).items()}
+    found = _values(ranks, ranks.hits, (k, *at))
+    plain = {name: values for name, values in found.items() if name.partition("@")[2] in ("", str(k))}
+    if fresh is not None:
+        new = _ranks(scores, relevant & fresh, fresh if listed is None else fresh & listed)
+        found |= {f"{name}/first_time": values for name, values in _values(new, new.hits, (k,)).items()}
     if "cold_user" in answers:
         cold = answers["cold_item"][ranks.item]  # (B, R)
         for is_cold, names in ((False, ("warm", "cold_user")), (True, ("cold_item", "cold_both"))):
-            own = _values(ranks, ranks.hits & (cold == is_cold), width, k)
+            own = _values(ranks, ranks.hits & (cold == is_cold), (k,))
             for cold_user, cohort in zip((False, True), names, strict=True):
-                outside = answers["cold_user"] != cold_user
-                found |= {f"{name}/{cohort}": values.masked_fill(outside, torch.nan) for name, values in own.items()}
+                found |= _of(own, cohort, answers["cold_user"] == cold_user)
     if "overlap" in answers:
-        outside = ~answers["overlap"]
-        plain = [name for name in found if "/" not in name]
-        found |= {f"{name}/overlap": found[name].masked_fill(outside, torch.nan) for name in plain}
+        found |= _of(plain, "overlap", answers["overlap"])
+    if "history" in answers:
+        group = torch.bucketize(answers["history"], torch.tensor(STARTS, device=scores.device), right=True)
+        for number, cohort in enumerate(HISTORIES):
+            found |= _of(plain, cohort, group == number)
     return found
 
 
-def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k is {k}, at least 1 is needed")
+def _of(values: Mapping[str, Tensor], cohort: str, inside: Tensor) -> dict[str, Tensor]:
+    """Values (B,) of the users ``inside`` (B,), as ``metric/cohort``."""
+    return {f"{name}/{cohort}": each.masked_fill(~inside, torch.nan) for name, each in values.items()}
+
+
+def counts(mask: Tensor) -> Tensor:
+    """How many (B,) of each row of a mask (B, N) are True; in int64, torch's own way is 20 times slower on a CPU."""
+    return mask.sum(1, dtype=torch.int32).long()
+
+
+def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, *lengths: int) -> None:
+    if min(lengths) < 1:
+        raise ValueError(f"k is {min(lengths)}, at least 1 is needed")
     if scores.ndim != 2:
         raise ValueError(f"scores have shape {tuple(scores.shape)}, (B, N) is needed")
     for name, mask in (("relevant", relevant), ("candidates", candidates)):
@@ -106,7 +121,7 @@ class _Ranks(NamedTuple):
 def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> _Ranks:
     """Rank the relevant candidates; for few of them, counting what is above is quicker than sorting a catalogue."""
     kept = relevant if candidates is None else relevant & candidates
-    count = kept.sum(1)
+    count = counts(kept)
     most = max(1, int(count.max())) if len(count) else 1
     row, column = kept.nonzero(as_tuple=True)
     place = torch.arange(len(row), device=scores.device) - (count.cumsum(0) - count)[row]
@@ -118,10 +133,10 @@ def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> _Rank
     item[row, place] = column
     ranked, among = scores, torch.tensor(scores.shape[1], device=scores.device)
     if candidates is not None:
-        ranked, among = scores.masked_fill(~candidates, -torch.inf), candidates.sum(1)
+        ranked, among = scores.masked_fill(~candidates, -torch.inf), counts(candidates)
     if most <= FEW:
-        start = torch.stack([(ranked > one[:, None]).sum(1) for one in own.unbind(1)], 1)
-        end = torch.stack([(ranked >= one[:, None]).sum(1) for one in own.unbind(1)], 1)
+        start = torch.stack([counts(ranked > one[:, None]) for one in own.unbind(1)], 1)
+        end = torch.stack([counts(ranked >= one[:, None]) for one in own.unbind(1)], 1)
     else:
         ordered = ranked.sort(1).values
         start = scores.shape[1] - torch.searchsorted(ordered, own, right=True)
@@ -130,29 +145,65 @@ def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> _Rank
     return _Ranks(hits, start, torch.minimum(end, among.unsqueeze(-1)), item, among)
 
 
-def _values(ranks: _Ranks, hits: Tensor, width: int, k: int) -> dict[str, Tensor]:
-    """Metrics (B,) of the relevant items that ``hits`` (B, R) keeps, among all candidates."""
+def _values(ranks: _Ranks, hits: Tensor, lengths: Sequence[int]) -> dict[str, Tensor]:
+    """Metrics (B,) of the relevant items that ``hits`` (B, R) keeps, among all candidates, at each length."""
     start, end = ranks.start, ranks.end
-    total = hits.sum(1)
-    top = min(k, width)
-    discount = torch.zeros(width, dtype=torch.float64, device=hits.device)
-    discount[:top] = 1.0 / torch.log2(torch.arange(2, top + 2, dtype=torch.float64, device=hits.device))
-    gain = torch.cat((discount.new_zeros(1), discount.cumsum(0)))  # (N + 1,): discounts of the first p ranks
-    size = (end - start).clamp(min=1).double()
-    dcg = ((gain[end] - gain[start]) / size * hits).sum(1)
-    ideal = gain[total.clamp(max=top)]
-    found = ((end.clamp(max=top) - start.clamp(max=top)) / size * hits).sum(1)
-    hit, reciprocal = _first_hit(hits, start, end, top)
-    values = {f"ndcg@{k}": dcg / ideal, f"recall@{k}": found / total, f"hr@{k}": hit, f"mrr@{k}": reciprocal}
+    total, size = hits.sum(1), (end - start).clamp(min=1).double()
+    reach = min(max(lengths), int(end.max()) if len(end) else 1)  # no relevant item stands behind
+    position = torch.arange(1, reach + 1, dtype=torch.float64, device=hits.device)
+    gain, harmonic = _added_up(1 / torch.log2(position + 1)), _added_up(1 / position)
+    before, inside = _of_groups(start, hits)
+    first, rank = _first_hit(hits, start, end, max(1, reach))
+    values = {}
+    for k in lengths:
+        low, high = start.clamp(max=min(k, reach)), end.clamp(max=min(k, reach))
+        dcg = ((gain[high] - gain[low]) / size * hits).sum(1)
+        found = ((high - low) / size * hits).sum(1)
+        precisions = _precisions(before, inside, start, size, high - low, harmonic[high] - harmonic[low])
+        shown = first * (rank <= k)
+        most = total.clamp(max=k)
+        values |= {
+            f"ndcg@{k}": dcg / gain[most],
+            f"recall@{k}": found / total,
+            f"hr@{k}": shown.sum(1),
+            f"mrr@{k}": (shown / rank).sum(1),
+            f"map@{k}": (precisions / size * hits).sum(1) / most,
+        }
     others = ranks.among - total
-    before = ((start + end - 1) * hits).sum(1).double() / 2 - total * (total - 1) / 2  # others before a relevant one
-    values["gauc"] = torch.where(others > 0, 1 - before / (total * others), torch.nan)
+    ahead = ((start + end - 1) * hits).sum(1).double() / 2 - total * (total - 1) / 2  # others before a relevant one
+    values["gauc"] = torch.where(others > 0, 1 - ahead / (total * others), torch.nan)
     # the clamp takes the last bit of rounding away
     return {name: torch.where(total > 0, value.clamp(0, 1), torch.nan) for name, value in values.items()}
 
 
-def _first_hit(hits: Tensor, start: Tensor, end: Tensor, top: int) -> tuple[Tensor, Tensor]:
-    """Return the chance of a hit in the first ``top`` ranks and the mean reciprocal rank of the first hit, (B,) each.
+def _added_up(values: Tensor) -> Tensor:
+    """Sums (n + 1,) of the first 0 to n values (n,)."""
+    return torch.cat((values.new_zeros(1), values.cumsum(0)))
+
+
+def _of_groups(start: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
+    """How many hits stand before the tie group of each (B, R), and how many are in it."""
+    ordered = start.masked_fill(~hits, torch.iinfo(start.dtype).max).sort(1).values
+    before = torch.searchsorted(ordered, start)
+    return before, torch.searchsorted(ordered, start, right=True) - before
+
+
+def _precisions(
+    before: Tensor, inside: Tensor, start: Tensor, size: Tensor, ranks: Tensor, reciprocal: Tensor
+) -> Tensor:
+    """Expected precision at the rank of a relevant item, summed over the ranks that its group may take up to k.
+
+    Of a group of n items, r of them relevant, behind s others with h relevant: if one stands at rank p, the p - s - 1
+    of its group before it are relevant with chance c = (r - 1) / (n - 1) each, so that the precision there is
+    (h + 1 + c (p - s - 1)) / p = c + (h + 1 - c (s + 1)) / p on average, and its sum over p needs only how many
+    ``ranks`` there are and the sum of their ``reciprocal`` (McSherry & Najork 2008, cut off at k).
+    """
+    chance = (inside - 1) / (size - 1).clamp(min=1)
+    return chance * ranks + (before + 1 - chance * (start + 1)) * reciprocal
+
+
+def _first_hit(hits: Tensor, start: Tensor, end: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return the chances (B, j) that the first hit is at the ranks (B, j), ``most`` of them or as the group is large.
 
     Only the first group with a relevant item matters: with n items, r of them relevant, behind s others, the first j of
     the group hold none with probability prod_{i<j} (n - r - i) / (n - i), and the next is then relevant with
@@ -160,12 +211,10 @@ def _first_hit(hits: Tensor, start: Tensor, end: Tensor, top: int) -> tuple[Tens
     """
     at = start.masked_fill(~hits, torch.iinfo(start.dtype).max).argmin(1, keepdim=True)  # (B, 1): one of that group
     before = start.gather(1, at)
-    after = end.gather(1, at)
-    size = after - before
+    size = end.gather(1, at) - before
     inside = (hits & (start == before)).sum(1, keepdim=True)
-    j = torch.arange(top, device=hits.device).unsqueeze(0)  # (1, top)
+    j = torch.arange(min(most, int(size.max()) if len(size) else 1), device=hits.device).unsqueeze(0)
     left = (size - j).clamp(min=1).double()
     miss = ((size - inside - j).clamp(min=0) / left).cumprod(1)
     none = torch.cat((torch.ones_like(miss[:, :1]), miss[:, :-1]), 1)
-    first = none * inside / left * ((j < size) & (before + j < top))
-    return first.sum(1), (first / (before + j + 1)).sum(1)
+    return none * inside / left * (j < size), before + j + 1

@@ -476,7 +476,8 @@ def test_a_basket_knows_what_is_strictly_before_it(world: World) -> None:
             for at, user in enumerate(who):
                 ids = items.decode(lines.items.numpy()).to_list()
                 assert batch["relevant"][at].tolist() == [(user, item) in inside for item in ids]
-                assert batch["fresh"][at].tolist() == [(user, item) not in past for item in ids]
+                fresh = batch["fresh" if lines.seen else "listed"]
+                assert fresh[at].tolist() == [(user, item) not in past for item in ids]
                 numbers.number(batch, at, user, start[user])
                 for place in range(len(ids)):
                     crosses.cross(batch, at, place, user, ids[place], start[user])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -87,6 +88,26 @@ def test_evaluation_reads_what_came_before_and_asks_at_the_last_position() -> No
     assert same(ranked["fresh"], [[0, 0, 0, 0], [0, 0, 1, 0]])
     assert "cross" not in ranked
     assert not {"candidate", "like"} & set(ranked)
+
+
+def test_what_was_seen_is_not_ranked_where_it_cannot_be_an_answer_or_by_choice(tmp_path: Path) -> None:
+    """Repeats in the data, the choice, given lists: what is ranked of the four items for two users."""
+    unseen = [[0, 0, 0, 0], [0, 0, 1, 0]]
+
+    def answers(lists: str = "", seen: bool | None = None, unique: bool = False) -> dict[str, torch.Tensor]:
+        stream = sequences(Shop(ROWS, more={"unique": unique}), 3, lists=lists, seen=seen)
+        return stream.answers(torch.tensor([1, 2]), "test")
+
+    assert "listed" not in answers()
+    assert "listed" not in answers(unique=True, seen=True)
+    for found in (answers(seen=False), answers(unique=True)):
+        assert same(found["listed"], unseen)
+        assert "fresh" not in found
+    pl.DataFrame({"user": ["a", "b", "b"], "item": [1, 1, 3]}).write_csv(tmp_path / "lists.csv")
+    given = str(tmp_path / "lists.csv")
+    assert not same(answers(given, unique=True)["listed"], unseen)
+    assert torch.equal(answers(given, unique=True)["listed"], answers(given)["listed"])
+    assert same(answers(given, seen=False)["listed"], unseen)
 
 
 def test_what_a_row_may_know_and_when_it_is_asked_is_as_in_baskets() -> None:

@@ -23,7 +23,7 @@ class Lines:
         clock: whether times are real ones, so that ages and what everybody does mean something.
         behaviour: (n,) what each line was, in [0, ``kinds``), if there are several.
         items: (N,) the catalogue. content: attribute -> value (E,) int64 of each item. classes: how many values.
-        unique: whether nobody chooses an item twice.
+        unique: whether nobody chooses an item twice. seen: whether what a user chose before is ranked as well.
         cold_user, cold_item: (U,), (E,) bool: who and what training never saw. overlap: (U,) bool: who is also in the
             training rows of another domain.
         listed: stage -> (users (L,), items (L,)), the only ones that are ranked for a user.
@@ -48,6 +48,7 @@ class Lines:
     behaviour: Tensor | None = None
     kinds: int = 0
     unique: bool = False
+    seen: bool = True
     listed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     origin: float = 0.0
     answers: dict[str, Tensor] = field(default_factory=dict)

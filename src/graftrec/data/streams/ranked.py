@@ -32,25 +32,35 @@ class Catalogue:
     def answers(self, users: Tensor, stage: Stage) -> Batch:
         """What a ranking is judged by, for users (B,).
 
-        ``relevant`` (B, N): chosen in the stage. ``fresh`` (B, N): never chosen before. ``cold_user`` (B,) and
-        ``cold_item`` (N,), if anything is cold: training never saw them; ``overlap`` (B,): another domain did see the
-        user. ``listed`` (B, N): what is ranked at all, if lists were given.
+        ``relevant`` (B, N): chosen in the stage. ``listed`` (B, N): what is ranked at all, where that is not all:
+        lists were given, or what was seen is not ranked. ``fresh`` (B, N): never chosen before, where what was is
+        ranked as well. ``cold_user`` (B,) and ``cold_item`` (N,), if anything is cold: training never saw them;
+        ``overlap`` (B,): another domain did see the user.
         """
         lines, inside = self.lines, self._inside(stage)
         relevant = self._matrix(users, lines.user[inside], lines.item[inside])
-        found: Batch = {"relevant": relevant, "fresh": self.fresh(users, stage)}
+        fresh = self.fresh(users, stage)
+        found: Batch = {"relevant": relevant, "fresh" if lines.seen else "listed": fresh}
         if bool(lines.cold_user[self.users(stage)].any()) or bool(lines.cold_item[lines.items].any()):
             found |= {"cold_user": lines.cold_user[users], "cold_item": lines.cold_item[lines.items]}
         if lines.overlap is not None:
             found["overlap"] = lines.overlap[users]
         if stage in lines.listed:
-            found["listed"] = self._matrix(users, *lines.listed[stage]) | relevant
+            listed = self._matrix(users, *lines.listed[stage]) | relevant
+            found["listed"] = listed if lines.seen else listed & fresh
         return found
 
     def fresh(self, users: Tensor, at: str) -> Tensor:
         """Items (B, N) that users (B,) never chose before a stage, or at all if it is ``latest``."""
         kept = self.lines.known(at)
         return ~self._matrix(users, self.lines.user[kept], self.lines.item[kept])
+
+    def chosen(self, users: Tensor, stage: Stage, bit: int) -> Tensor:
+        """Items (B, N) that users (B,) chose in a stage in the way that a bit of ``behaviour`` says."""
+        inside = self._inside(stage)
+        if self.lines.behaviour is not None:
+            inside &= (self.lines.behaviour >> bit) % 2 == 1
+        return self._matrix(users, self.lines.user[inside], self.lines.item[inside])
 
     def users(self, stage: Stage) -> Tensor:
         """Users (U,) who chose something in the stage, sorted."""
