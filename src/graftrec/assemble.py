@@ -18,9 +18,10 @@ from graftrec.jobs import redact
 from graftrec.module import GraftModule
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.rowwise import RowWise
-from graftrec.schema import Schema
+from graftrec.schema import Schema, Stream
 from graftrec.tasks.base import Task, joint, prior_of, within
 from graftrec.transfer.base import ROLES
+from graftrec.trunks.base import Trunk
 
 WARM_UP = 0.1  # share of the steps
 
@@ -32,7 +33,12 @@ def task_trees(tree: Mapping[str, Any], roles: tuple[str, ...] = ROLES) -> dict[
 
 def streams_of(tree: Mapping[str, Any], roles: tuple[str, ...] = ROLES) -> list[str]:
     """Streams that the tasks of these roles read, each once."""
-    return list(dict.fromkeys(str(task["stream"]) for _, task in task_trees(tree, roles).values()))
+    return list(dict.fromkeys(name for _, task in task_trees(tree, roles).values() for name in read_by(task)))
+
+
+def read_by(task: Mapping[str, Any]) -> list[str]:
+    """The streams that a task's tree names: one, or those that it compares."""
+    return [str(name) for name in task["across"]] if "across" in task else [str(task["stream"])]
 
 
 def protocol_of(tree: Mapping[str, Any]) -> Protocol:
@@ -44,6 +50,8 @@ def protocol_of(tree: Mapping[str, Any]) -> Protocol:
 
 def columns_of(task: Mapping[str, Any]) -> list[str]:
     """The labels that a task's tree names."""
+    if "across" in task:
+        return []
     return [str(column) for column in task["columns"]] if "columns" in task else [str(task["column"])]
 
 
@@ -51,6 +59,8 @@ def check_columns(tree: Mapping[str, Any], protocol: Protocol) -> None:
     """UserError for every column of a task that its stream does not have as a label."""
     problems = []
     for name, (role, task) in task_trees(tree).items():
+        if "across" in task:
+            continue
         labels = [label.name for label in protocol.streams[task["stream"]].schema.labels]
         asked: dict[str, list[Any]] = {"column": columns_of(task)}
         asked |= {key: [task[key]] for key in ("space", "row_weight") if task.get(key)}
@@ -75,17 +85,19 @@ def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...]
     torch.manual_seed(derived(seed, "encoder"))
     sparse = issubclass(resolve(tree["optimizer"]["_target_"]), RowWise)
     encoder: Encoder = build(tree["encoder"], schema=schema, sparse=sparse)
-    reading = {name: task["stream"] for name, (_, task) in chosen.items() if task.get("reads", "trunk") != "encoder"}
-    named = {name: encoder.field_names(schema.streams[name]) for name in dict.fromkeys(reading.values())}
+    reading = {name: read_by(task) for name, (_, task) in chosen.items() if task.get("reads", "trunk") != "encoder"}
+    entered = dict.fromkeys(stream for streams in reading.values() for stream in streams)
+    named = {name: encoder.field_names(schema.streams[name]) for name in entered}
     fields, history = _trunk_input(named, schema)
     torch.manual_seed(derived(seed, "trunk"))
     interaction = None
     if tree.get("interaction"):
         interaction = build(tree["interaction"], fields=fields, width=encoder.width)
         fields = interaction.fields
-    trunk = build(
+    trunk: Trunk = build(
         tree["trunk"], fields=fields, width=encoder.width, history=history, tasks=list(reading), streams=named
     )
+    _must_know(trunk, [schema.streams[name] for name in named], schema)
     tasks: dict[str, Task] = {}
     positions = [name for name in reading if _positions(chosen[name][1])]
     if positions and not trunk.sequential:
@@ -93,6 +105,14 @@ def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...]
             f"task {positions[0]} reads positions, and trunk {type(trunk).__name__} has none; set trunk=sasrec"
         )
     for name, (_, task) in chosen.items():
+        if "across" in task:
+            sizes = [len(encoder.field_names(schema.streams[stream])) for stream in read_by(task)]
+            if len(set(sizes)) > 1:
+                raise UserError(f"task {name}: {', '.join(task['across'])} should have the same number of fields")
+            in_dim = trunk.out_dim if name in reading else sizes[0] * encoder.width
+            torch.manual_seed(derived(seed, "head", name))
+            tasks[name] = build(task, in_dim=in_dim, fields=sizes[0], width=encoder.width)
+            continue
         stream = schema.streams[task["stream"]]
         names = columns_of(task)
         try:
@@ -148,11 +168,23 @@ def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...]
     return GraftModule(encoder, trunk, tasks, role_of, balancer, weight, optimize, schedule, config, interaction)
 
 
+def _must_know(trunk: Trunk, streams: Sequence[Stream], schema: Schema) -> None:
+    """UserError where the attribute that a trunk reads is not known of the items of a stream's history."""
+    for stream in streams if trunk.by else ():
+        table = next(f.table for f in stream.features if f.kind in ("history", "sequence"))
+        known = schema.tables[table].content
+        if trunk.by not in known:
+            raise UserError(
+                f"trunk.by: table '{table}' of stream '{stream.name}' has no attribute '{trunk.by}'"
+                f"{near(trunk.by, known) or ', and no other; leave trunk.by empty'}"
+            )
+
+
 def _positions(task: Mapping[str, Any]) -> bool:
     return bool(resolve(task["_target_"]).over_catalogue) or task.get("reads") == "positions"
 
 
-def _balancer(tree: Mapping[str, Any], reading: Mapping[str, str], tasks: list[str], seed: int) -> Balancer:
+def _balancer(tree: Mapping[str, Any], reading: Mapping[str, list[str]], tasks: list[str], seed: int) -> Balancer:
     """Of all tasks, or of those that read the trunk, if it is their gradients that it balances.
 
     Raises:
@@ -161,7 +193,7 @@ def _balancer(tree: Mapping[str, Any], reading: Mapping[str, str], tasks: list[s
     inside = list(reading) if resolve(tree["balancer"]["_target_"]).needs_gramian else tasks
     balancer: Balancer = build(tree["balancer"], tasks=inside, seed=derived(seed, "balancer"))
     name = type(balancer).__name__
-    streams = sorted({reading[task] for task in inside if task in reading})
+    streams = sorted({stream for task in inside for stream in reading.get(task, ())})
     if balancer.needs_gramian and balancer.at == "representation" and len(streams) > 1:
         raise UserError(
             f"balancer.at=representation compares tasks of one stream, and these read {', '.join(streams)}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +10,13 @@ from torch import Tensor
 
 Batch = dict[str, Tensor]
 """Column name -> tensor whose first axis is the row. Names and shapes are said by the stream's schema."""
+
+
+class Aside(NamedTuple):
+    """A trunk's own loss, weighted, as a sum over ``cases`` of this process: the mean is over all processes."""
+
+    total: Tensor
+    cases: Tensor
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,12 @@ class Encoded:
     times: Tensor | None = None  # (B, L) days of the events of a sequence
     hidden: Tensor | None = None  # (B, L) bool, True where an event is to be guessed and not to be read
     last: bool = False  # whether only what follows the last event is asked for
+    # of the attribute that a trunk asks for (`Trunk.by`), 0 is none: ids of the events (B, L) or several (B, L, A), and
+    # of each id field of their table (B,) or (B, A), by its name
+    attributes: tuple[Tensor, Mapping[str, Tensor]] | None = None
+    items: Tensor | None = None  # (B, L, D) of the events: their items alone, without age and behaviour
+    kinds: Tensor | None = None  # (B, L) int64 behaviours of the events, a bit for each, if there are several
+    aside: list[Aside] | None = None  # where a trunk puts losses of its own; None where nothing is learned
 
 
 class Read(NamedTuple):
@@ -32,3 +46,12 @@ class Read(NamedTuple):
     z: Tensor
     candidate: Tensor | None = None
     cross: Tensor | None = None
+
+
+class View(NamedTuple):
+    """What a task that compares streams sees of one: z (B, D), the fields (B, F, D) before the trunk, and the batch."""
+
+    stream: str
+    z: Tensor
+    fields: Tensor
+    batch: Batch

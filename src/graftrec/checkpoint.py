@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ def _load(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise DataError("CKPT-002", f"{path}: cannot be loaded as weights only: {error}") from error
     return loaded
+
+
+def replace_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Give a checkpoint the weights ``state``: a strategy changed them after the last step."""
+    loaded = _load(path)
+    draft = path.with_name(f".{path.name}")
+    torch.save({**loaded, "state_dict": dict(state)}, draft)
+    os.replace(draft, path)
 
 
 def write_manifest(folder: Path) -> None:

@@ -35,9 +35,15 @@ _DATA = """graftrec data check dataset=NAME protocol=NAME
 graftrec data init FILE... --out FOLDER
 graftrec data get NAME --root FOLDER
 graftrec data --cfg job"""
+_AUDIT = """graftrec audit experiment=complete_journey_departments
+graftrec audit 'task@source=[...]' 'task@target=[...]' audit.seeds=5
+graftrec audit -m ... protocol.overlap_users=0,0.25,0.5,1"""
+_COMPARE = "graftrec compare runs/A runs/B ...\ngraftrec compare runs/SWEEP"
 _PREDICT = "graftrec predict run=runs/NAME\ngraftrec predict --cfg job"
 VERBS = {
     "train": Verb("Train tasks on a shared trunk, measure the transfer.", "train", "graftrec.jobs", _TRAIN),
+    "audit": Verb("Measure what each source does to each target.", "audit", "graftrec.analysis.audit", _AUDIT),
+    "compare": Verb("Compare runs over seeds, with paired tests.", "", "graftrec.analysis.compare", _COMPARE),
     "predict": Verb("Predict with a trained run.", "predict", "graftrec.predict", _PREDICT),
     "data": Verb(
         "Check a dataset, print its card; init looks at files and writes their YAML; get fetches a public one.",
@@ -49,7 +55,7 @@ VERBS = {
 }
 _FLAGS = """--cfg job prints the whole tree; --info defaults where it comes from; -m sweeps over a,b,c;
 --config-dir FOLDER adds your own groups and options to these."""
-PLANNED = ("evaluate", "audit", "compare", "export", "report")
+PLANNED = ("evaluate", "export", "report")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
     if not _there(verb):
         print(f"graftrec: '{verb}' is planned and not there yet", file=sys.stderr)
         return 2
+    if verb == "compare":
+        return int(import_module(VERBS[verb].runs).run(rest))
     if verb == "data" and rest[:1] in (["init"], ["get"]):
         return int(import_module(f"graftrec.data_{rest[0]}").run(rest[1:]))
     if verb == "data" and rest[:1] == ["check"]:
@@ -97,6 +105,7 @@ def _run(verb: str, argv: list[str]) -> int:
     from graftrec import config, jobs
 
     codes: list[int] = []
+    trained: list[tuple[list[str], Path]] = []  # settings and folder of each job
 
     def job(cfg: Any) -> float:
         """One job of a sweep, or the run. Hydra would turn an exception into 1, so none leaves."""
@@ -104,8 +113,11 @@ def _run(verb: str, argv: list[str]) -> int:
         if dropped := config.drop_orphans(tree):
             print(f"dropped, since their tasks are not selected: {', '.join(dropped)}")
         score = math.nan
-        if verb == "train":
-            code, score = jobs.run_job(tree, HydraConfig.get().runtime.output_dir)
+        if verb in ("train", "audit"):
+            folder = HydraConfig.get().runtime.output_dir
+            code, score = jobs.run_job(tree, folder, verb)
+            if not code and verb == "train":
+                trained.append((list(HydraConfig.get().overrides.task), Path(folder)))
         else:
             work: Callable[[dict[str, Any]], int] = import_module(VERBS[verb].runs).main
             code, _, result = jobs.attempt(lambda: work(tree))
@@ -126,6 +138,8 @@ def _run(verb: str, argv: list[str]) -> int:
         codes.append(2 if refused else stop.code if isinstance(stop.code, int) else int(stop.code is not None))
     finally:
         sys.argv = before
+    if len(trained) > 1:
+        import_module("graftrec.report.sweep").show(trained)
     return max(codes, default=0)
 
 

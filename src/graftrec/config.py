@@ -21,6 +21,7 @@ from graftrec.errors import UserError
 
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
+SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "sparse"}
 KNOWN |= {"params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config", "group"}
@@ -33,6 +34,7 @@ RUN: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "schedule": (str, lambda value: value in ("one_cycle", "constant"), "one_cycle or constant"),
     "twin": (bool, lambda value: True, "true or false"),
     "baselines": (bool, lambda value: True, "true or false"),
+    "size": (str, lambda value: True, "the name of a size"),
 }
 
 
@@ -51,8 +53,11 @@ def plain(cfg: Any) -> dict[str, Any]:
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
-    """12 hex digits that name an experiment; where it runs (``hydra``, ``trainer.devices``) is no part of it."""
-    kept = {key: value for key, value in tree.items() if key != "hydra"}
+    """12 hex digits that name an experiment; where it runs (``hydra``, ``trainer.devices``) is no part of it.
+
+    Nor is how often an audit looks (``audit``): with more seeds it goes on in the same folder.
+    """
+    kept = {key: value for key, value in tree.items() if key not in ("hydra", "audit")}
     if isinstance(kept.get("trainer"), Mapping):
         kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key != "devices"}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -80,11 +85,26 @@ def near(word: str, names: Iterable[Any]) -> str:
     return f"; known: {', '.join(known)}" if known else ""
 
 
+def fit_size(tree: dict[str, Any]) -> None:
+    """Remove what the group ``size`` sets and the trunk does not have: a GRU has layers and no heads."""
+    trunk = tree.get("trunk")
+    if tree.get("size") is None or not isinstance(trunk, dict) or "_target_" not in trunk:
+        return
+    try:
+        has = arguments(resolve(str(trunk["_target_"])))
+    except UserError:
+        return  # said where the mapping is checked
+    for name in SIZED:
+        if name not in has:
+            trunk.pop(name, None)
+
+
 def drop_orphans(tree: dict[str, Any]) -> list[str]:
-    """Remove role entries without ``_target_`` and return their names.
+    """Remove role entries without ``_target_`` and return their names; the size is cut to the trunk (`fit_size`).
 
     They are what an experiment's override leaves behind when its task is deselected on the command line.
     """
+    fit_size(tree)
     dropped = []
     for role in ROLES:
         tasks = tree.get(role) or {}

@@ -21,15 +21,16 @@ from graftrec.errors import INTERRUPTED, TERMINATED, DataError, UserError, outco
 
 T = TypeVar("T")
 SECRETS, NO_SECRETS = ("key", "token", "password", "secret"), ("cls_token", "num_tokens")
+WORK = {"train": "graftrec.train", "audit": "graftrec.analysis.audit"}  # verb -> the module with its function
 
 
-def run_job(tree: dict[str, Any], folder: str) -> tuple[int, float]:
-    """Train ``tree``; (exit code, score), the score NaN unless the code is 0."""
+def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int, float]:
+    """Train or audit ``tree``; (exit code, score), the score NaN unless the code is 0."""
     out = Path(folder)
     start = time.monotonic()
 
     def work() -> float:
-        return float(import_module("graftrec.train").train(tree, out))  # imports torch: not before it is needed
+        return float(getattr(import_module(WORK[verb]), verb)(tree, out))  # imports torch: not before it is needed
 
     def begin() -> None:
         out.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,17 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from graftrec import sharding
 from graftrec.balancers.base import Balancer
-from graftrec.batch import Batch, Encoded, Read
+from graftrec.batch import Aside, Batch, Encoded, Read, View
 from graftrec.gradients import averaged, exchange, gramian, watched
 from graftrec.interactions.base import Interaction
+from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
 from graftrec.nn.encoder import Encoder
+from graftrec.optimizers.groups import paced, without_decay
 from graftrec.optimizers.rowwise import clip
+from graftrec.tasks.alignment import Alignment
 from graftrec.tasks.base import LOWER_IS_BETTER, Task
 from graftrec.transfer.base import ROLES, Phase
 from graftrec.trunks.base import Trunk
@@ -80,11 +84,21 @@ class GraftModule(pl.LightningModule):
         """Logits of the tasks ``names``, which all read ``stream``; a ranking's are (B, N), positions' (B, L)."""
         return {name: self.task(name)(*read) for name, read in self.read(stream, batch, names).items()}
 
-    def read(self, stream: str, batch: Batch, names: Sequence[str]) -> dict[str, Read]:
-        """What each task's head gets to see."""
+    def read(
+        self,
+        stream: str,
+        batch: Batch,
+        names: Sequence[str],
+        aside: list[Aside] | None = None,
+        views: dict[str, View] | None = None,
+    ) -> dict[str, Read]:
+        """What each task's head gets to see; the trunk's own losses go to ``aside``.
+
+        What a task sees that compares streams goes to ``views``.
+        """
         schema = self.encoder.schema.streams[stream]
-        encoded = self.encoder(batch, schema, with_candidate="candidate" in batch)
-        encoded = replace(encoded, last="next" not in batch)
+        encoded = self.encoder(batch, schema, with_candidate="candidate" in batch, by=self.trunk.by)
+        encoded = replace(encoded, last="next" not in batch, aside=aside)
         ranked = [name for name in names if self.task(name).ranks and "catalogue" in batch]
         catalogue = self.encoder.rows(schema.candidate, batch["catalogue"])[None] if ranked else None
         inside = [name for name in names if self.task(name).reads != "encoder"]
@@ -94,6 +108,9 @@ class GraftModule(pl.LightningModule):
             read = z[name] if name in z else encoded.fields.flatten(1)
             if read.ndim == 3 and (encoded.last or self.task(name).reads == "trunk"):
                 read = read[:, -1]  # of all positions the last is asked
+            if views is not None and self.task(name).compares:
+                views[name] = View(stream, read, encoded.fields, batch)
+                continue
             candidate, cross = (catalogue, batch.get("cross")) if name in ranked else (encoded.candidate, encoded.cross)
             found[name] = Read(read, candidate, cross)
         return found
@@ -111,30 +128,59 @@ class GraftModule(pl.LightningModule):
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
         """One backward for one batch of every stream."""
         losses: dict[str, Tensor] = {}
+        aside: list[Aside] = []
         active = [name for name in self.tasks if self.roles[name] in self.phase.roles]
+        across: dict[str, dict[str, View]] = {}  # of tasks that compare streams: task -> stream
         with watched(self.trunk.meeting()) as outputs:
             for stream, batch in batches.items():
-                names = [name for name in active if self.task(name).stream == stream]
-                reads = self.read(stream, batch, names) if names else {}
+                names = [name for name in active if stream in self.task(name).streams]
+                views: dict[str, View] = {}
+                reads = self.read(stream, batch, names, aside, views) if names else {}
+                for name, view in views.items():
+                    across.setdefault(name, {})[stream] = view
                 logits = {n: self.task(n)(*read) for n, read in reads.items() if not self.task(n).over_catalogue}
                 for name, read in reads.items():
                     task = self.task(name)
                     if task.over_catalogue:
-                        losses[name] = task.learn(read, batch)
+                        loss = task.learn(read, batch)
                     else:
-                        losses[name] = task.loss(logits[name], batch, logits.get(task.given))
+                        loss = task.loss(logits[name], batch, logits.get(task.given))
+                    for means in self.phase.means:
+                        loss = means.loss(name, task, loss, logits.get(name), stream, batch)
+                    losses[name] = loss
+        for name, seen in across.items():
+            losses[name] = self._compared(name, seen)
         weighted = {name: losses[name] * self.weight(name) for name in self.tasks if name in losses}
         meeting = [name for name in weighted if self.task(name).reads != "encoder"]
-        shown = self.global_step % self.log_every == 0
+        # Lightning writes what the last step of every so many logged
+        shown = self.global_step == 0 or (self.global_step + 1) % self.log_every == 0
         pull = None
         if len(meeting) > 1 and (self.balancer.needs_gramian or shown):
             pull = self._gramian([weighted[name] for name in meeting], outputs)
         total, weights = self._balance(weighted, meeting, pull)
+        if aside:  # one of the trunk's own is nobody's task: no balancer weighs it
+            own = torch.stack([part.total * everywhere(part.cases) for part in aside]).sum()
+            total = total + own
+            if shown:
+                self.log("train/loss/trunk", own.detach())
         if shown:
             self._log_losses(losses, weights, total)
             if pull is not None:
                 self._log_gradients(meeting, pull)
         return total
+
+    def _alignment(self, name: str) -> Alignment:
+        task = self.task(name)
+        if not isinstance(task, Alignment):
+            raise TypeError(f"{name} should compare streams. Found {type(task).__name__}.")
+        return task
+
+    def _compared(self, name: str, seen: Mapping[str, View]) -> Tensor:
+        """The loss of a task on what its streams were made into, as strong as its schedule says by now."""
+        task = self._alignment(name)
+        steps = float(self.trainer.estimated_stepping_batches)
+        strength = task.strength(min(1.0, self.global_step / steps))
+        return task.compare([seen[stream] for stream in task.across], strength)
 
     def _balance(
         self, losses: dict[str, Tensor], meeting: list[str], gramian: Tensor | None
@@ -192,9 +238,31 @@ class GraftModule(pl.LightningModule):
             values[f"train/gradient_cosine/{names[i]}~{names[j]}"] = cosines[i, j]
         self.log_dict(values)
 
+    def configure_model(self) -> None:
+        """Under Lightning's ModelParallelStrategy, share the weights out over the processes (FSDP2).
+
+        Raises:
+            ValueError: a balancer that compares gradients at weights of which a process has a part.
+        """
+        if self._device_mesh is None:
+            return
+        blocks = sharding.blocks_of(self.trunk) if self.trunk.sequential else []
+        if blocks and self.balancer.at == "trunk":
+            raise ValueError("balancer.at should be layer or representation where weights are shared out. Found trunk.")
+        tables = set(self.encoder.tables.blocks()) if self.encoder.tables.sparse else set()
+        sharding.shard(self, blocks, tables, self._device_mesh["data_parallel"])
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Bring the rows of the tables together over processes, which DDP leaves to us."""
+        """Bring the rows of the tables together over processes, which DDP leaves to us, and what FSDP2 does."""
         exchange(self.encoder.tables.blocks())
+        sharding.average(self)
+        for means in self.phase.means:
+            means.gradients()
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Batch], batch_idx: int) -> None:
+        """What a strategy does to weights after a step."""
+        for means in self.phase.means:
+            means.stepped()
 
     def configure_gradient_clipping(
         self,
@@ -212,15 +280,20 @@ class GraftModule(pl.LightningModule):
         """Take in one batch; metrics come at the end of the stage."""
         for stream, batch in batches.items():
             ranking = "relevant" in batch
-            ours = [name for name in self.tasks if self.task(name).stream == stream]
+            ours = [name for name in self.tasks if stream in self.task(name).streams]
             names = [
                 n
                 for n in ours
-                if self.task(n).ranks == ranking and (ranking or set(self.task(n).columns) <= set(batch))
+                if self.task(n).compares
+                or (self.task(n).ranks == ranking and (ranking or set(self.task(n).columns) <= set(batch)))
             ]
-            logits = self(stream, batch, names) if names else {}
-            for name in names:
+            views: dict[str, View] = {}
+            reads = self.read(stream, batch, names, views=views) if names else {}
+            logits = {name: self.task(name)(*read) for name, read in reads.items()}
+            for name in logits:
                 self.task(name).update(logits[name], batch, logits.get(self.task(name).given))
+            for name, view in views.items():
+                self._alignment(name).see(view)
 
     def test_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
         """The same as in validation."""
@@ -261,6 +334,10 @@ class GraftModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer of what trains in this phase, with its schedule."""
         optimizer = self._optimize([parameter for parameter in self.parameters() if parameter.requires_grad])
+        paced(optimizer, dict(self.named_parameters()), self.phase.rates)
+        if any(means.replaces_decay for means in self.phase.means):
+            without_decay(optimizer)
+        sharding.regroup(optimizer)
         schedule = self._schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         if schedule is None:
             return optimizer

@@ -117,6 +117,7 @@ class _Check:
             if setting.parsed.is_sweep_override() and not self.multirun:
                 self.problems.append(f"{setting.text}: several values need --multirun (-m); a list is written [a,b]")
         tree = _tree(cfg)
+        config.fit_size(tree)  # a setting of what the trunk does not have is as wrong as without a size
         right = [setting for setting in values if self.value_is_right(setting, tree, cfg.hydra.runtime.choices)]
         accepted, _ = self.accept([*accepted, *right])
         for overrides in _variants(accepted):

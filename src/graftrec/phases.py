@@ -12,20 +12,22 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from graftrec.assemble import assemble, streams_of, task_trees
-from graftrec.checkpoint import keep_best, weights
+from graftrec.begin import begin
+from graftrec.checkpoint import keep_best, replace_weights, weights
 from graftrec.config import build
+from graftrec.cost import Cost, parameters_of
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
-from graftrec.errors import UserError
 from graftrec.metrics.pointwise import Value
 from graftrec.module import GraftModule
 from graftrec.report.progress import PhaseProgress
+from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import Phase
-from graftrec.transfer.carry import carry
 
 Results = dict[str, dict[str, Value]]
 
@@ -41,9 +43,22 @@ class Arm:
     seconds: float = 0.0
     rows_per_second: float = 0.0
     evaluation: dict[str, float] = field(default_factory=dict)  # seconds and rows_per_second of the test
-    parameters: int = 0
+    parameters: dict[str, int] = field(default_factory=dict)  # of each part
+    flops: float = 0.0  # of all phases
+    cost: dict[str, Any] = field(default_factory=dict)  # of the last phase's training: see `Cost`
     carried: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
+    ready: list[Ready] = field(default_factory=list)  # phases that the test has not judged yet
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A phase that has ended, its module with its best weights, and the tasks that are judged in it."""
+
+    phase: Phase
+    module: GraftModule
+    trainer: pl.Trainer
+    tasks: list[str]
 
 
 def run_plan(
@@ -55,24 +70,37 @@ def run_plan(
     progress: Callable[[str], PhaseProgress],
 ) -> Arm:
     """Train all phases of ``plan`` and evaluate each task in the last phase that trains it."""
+    arm = train_plan(tree, protocol, plan, folder, loggers, progress)
+    test_plan(arm, tree, protocol)
+    return arm
+
+
+def train_plan(
+    tree: Mapping[str, Any],
+    protocol: Protocol,
+    plan: Sequence[Phase],
+    folder: Path,
+    loggers: Sequence[Any],
+    progress: Callable[[str], PhaseProgress],
+) -> Arm:
+    """Train all phases of ``plan`` and choose their weights; the test's rows are not looked at."""
     arm = Arm()
     states: dict[str, dict[str, Tensor]] = {}
-    seed = int(tree["seed"])
     last_of = {role: phase.name for phase in plan for role in phase.roles}
     for number, phase in enumerate(plan):
-        module = assemble(tree, protocol, phase.roles, seed)
-        module.phase = phase
+        module, lines = begin(tree, protocol, phase, states)
+        arm.carried += lines
         module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
-        if phase.start_from is not None:
-            report = carry(module, states[phase.start_from], phase.carry)
-            arm.carried.append(f"{phase.start_from} -> {phase.name}: {report.line()}")
-        freeze(module, phase.frozen)
         final = number == len(plan) - 1
         where = folder if final else folder / phase.name
-        trainer, bar = _fit(tree, protocol, module, phase, where, loggers, progress)
+        trainer, bar, cost = _fit(tree, protocol, module, phase, where, loggers, progress)
         arm.seconds += bar.seconds
         arm.rows_per_second = bar.rows_per_second
-        states[phase.name] = {name: value.clone() for name, value in module.state_dict().items()}
+        arm.cost, arm.flops = cost.found(), arm.flops + cost.flops
+        arm.carried += [line for line in (means.finish(module) for means in phase.means) if line]
+        states[phase.name] = state_of(module)
+        if phase.means:  # the checkpoint is the model that is evaluated
+            replace_weights(best_of(trainer), states[phase.name])
         ours = [name for name in module.tasks if last_of[module.roles[name]] == phase.name]
         if ours:
             with quiet():
@@ -80,16 +108,47 @@ def run_plan(
             arm.val |= {name: module.results[name] for name in ours}
             if "target" in phase.roles:
                 arm.score = module.score()
-            start = time.monotonic()
-            with quiet():
-                trainer.test(module, datamodule=protocol, verbose=False)
-            seconds = time.monotonic() - start
-            rows = sum(protocol.streams[name].splits["test"] for name in streams_of(tree, phase.roles))
-            arm.evaluation = {"seconds": seconds, "rows_per_second": rows / seconds}
-            arm.test |= {name: module.results[name] for name in ours}
-            arm.units |= {name: dict(module.task(name).units()) for name in ours}
-            arm.tasks |= {name: module.task(name) for name in ours}
-        arm.parameters = sum(parameter.numel() for parameter in module.parameters())
+            arm.ready.append(Ready(phase, module, trainer, ours))
+        arm.parameters = parameters_of(module)
+    return arm
+
+
+def test_plan(arm: Arm, tree: Mapping[str, Any], protocol: Protocol) -> None:
+    """Evaluate on the test what is ready, and forget it: metrics and values per user go into ``arm``."""
+    for ready in arm.ready:
+        streams = streams_of(tree, ready.phase.roles)
+        protocol.use(streams, streams, int(tree["seed"]))
+        start = time.monotonic()
+        with quiet():
+            ready.trainer.test(ready.module, datamodule=protocol, verbose=False)
+        seconds = time.monotonic() - start
+        rows = sum(protocol.streams[name].splits["test"] for name in streams)
+        arm.evaluation = {"seconds": seconds, "rows_per_second": rows / seconds}
+        arm.test |= {name: ready.module.results[name] for name in ready.tasks}
+        arm.units |= {name: dict(ready.module.task(name).units()) for name in ready.tasks}
+        arm.tasks |= {name: ready.module.task(name) for name in ready.tasks}
+    arm.ready = []
+
+
+def restore(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase], folder: Path) -> Arm:
+    """What `train_plan` left of the targets in ``folder``, ready for the test; another process may have trained it."""
+    arm, names = Arm(), list(task_trees(tree, ("target",)))
+    phase = [phase for phase in plan if "target" in phase.roles][-1]
+    module = assemble(tree, protocol, phase.roles, int(tree["seed"]))
+    where = folder if phase is plan[-1] else folder / phase.name
+    best = where / "best.ckpt"
+    load(module, weights(best if best.is_file() else where / "last.ckpt"))
+    with quiet():
+        trainer: pl.Trainer = build(
+            tree["trainer"],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            default_root_dir=str(folder),
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    arm.ready.append(Ready(phase, module, trainer, names))
     return arm
 
 
@@ -101,7 +160,7 @@ def _fit(
     folder: Path,
     loggers: Sequence[Any],
     progress: Callable[[str], PhaseProgress],
-) -> tuple[pl.Trainer, PhaseProgress]:
+) -> tuple[pl.Trainer, PhaseProgress, Cost]:
     """One fit; the module ends with its best weights."""
     has_target = any(role == "target" for role in module.roles.values())
     paced = streams_of(tree, ("target",) if has_target else phase.roles)
@@ -109,6 +168,7 @@ def _fit(
     for logger in loggers:
         logger.phase(phase.name)
     bar = progress(phase.name)
+    cost = Cost(bar)
     best = keep_best(folder, monitored=has_target)
     # dropout continues nothing: the same phase gives the same run whatever was trained before it
     torch.manual_seed(derived(int(tree["seed"]), "dropout", phase.name))
@@ -118,7 +178,7 @@ def _fit(
             tree["trainer"],
             max_epochs=phase.epochs,
             logger=list(loggers),
-            callbacks=[bar, best],
+            callbacks=[bar, cost, best],
             default_root_dir=str(folder),
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -127,18 +187,16 @@ def _fit(
         trainer.fit(module, datamodule=protocol)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    module.load_state_dict(weights(Path(best.best_model_path or best.last_model_path)))
-    return trainer, bar
+    load(module, weights(best_of(trainer)))
+    return trainer, bar, cost
 
 
-def freeze(module: GraftModule, prefixes: Sequence[str]) -> None:
-    """Stop the training of parameters under ``prefixes``; UserError if a prefix matches none."""
-    for prefix in prefixes:
-        found = [parameter for name, parameter in module.named_parameters() if name.startswith(prefix)]
-        if not found:
-            raise UserError(f"frozen: no parameter's name starts with '{prefix}'")
-        for parameter in found:
-            parameter.requires_grad_(False)
+def best_of(trainer: pl.Trainer) -> Path:
+    """The checkpoint with the weights that count."""
+    best = trainer.checkpoint_callback
+    if not isinstance(best, ModelCheckpoint):
+        raise TypeError(f"a phase should keep checkpoints. Found {type(best).__name__}.")
+    return Path(best.best_model_path or best.last_model_path)
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801
@@ -149,6 +207,8 @@ class quiet(warnings.catch_warnings):  # noqa: N801
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         warnings.filterwarnings("ignore", ".*LeafSpec.*")  # torch deprecated what Lightning 2.6.6 walks batches with
         warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")  # a small table
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # what a strategy keeps still
+        warnings.filterwarnings("ignore", ".*sync_dist=True.*")  # metrics are of all processes before they are logged
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # phases and jobs share a folder on purpose
 
 

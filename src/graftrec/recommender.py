@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +17,13 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import DataError, UserError
+from graftrec.metrics.best import Best, best_of, merged
 from graftrec.module import GraftModule
 from graftrec.transfer.base import Transfer
 
 At = Literal["test", "val", "latest"]
+USERS = 512  # of a block: the more, the more seldom an item is encoded
+PAIRS = 1_000_000  # of users and items whose scores are there at once
 
 
 class Recommender:
@@ -60,10 +63,14 @@ class Recommender:
         if task is not None and task not in targets:
             raise UserError(f"{run} has no target '{task}'{near(task, targets)}")
         transfer: Transfer = build(tree["transfer"])
-        roles = transfer.phases()[-1].roles
+        last = transfer.phases()[-1]
+        roles = last.roles
         protocol = protocol_of(tree)
         protocol.prepare(streams_of(tree, roles), judged=streams_of(tree, ("target",)))
         module = assemble(tree, protocol, roles, int(tree["seed"]))
+        for means in last.means:
+            if means.stays:
+                means.build(module)
         try:
             module.load_state_dict(weights(path))
         except RuntimeError as error:
@@ -78,19 +85,17 @@ class Recommender:
             return self._users.keys.to_list()
         return self._users.decode(self.stream.users(at).numpy()).to_list()
 
-    @torch.no_grad()
     def scores(self, users: Sequence[Any], at: At = "test") -> Tensor:
         """Probabilities (U, N) of the catalogue for raw user ids; a stranger gets what is known of everybody."""
-        numbers = torch.from_numpy(self._users.encode(pl.Series(list(users), strict=False)))
-        parts = []
-        for part in torch.split(numbers, self.stream.ranked_at_once):
-            batch = self.stream.state(part, at)
-            logits = self.module(self.stream.schema.name, batch, [self.task])[self.task]
-            parts.append(self.module.task(self.task).predict(logits))
-        return torch.cat(parts) if parts else torch.zeros(0, len(self.stream.lines.items))
+        blocks = torch.split(self._numbers(users), self._at_once)
+        logits = [torch.cat(list(self._logits(block, at)), 1) for block in blocks]
+        return self.module.task(self.task).predict(torch.cat(logits))
 
     def recommend(self, users: Sequence[Any], k: int = 10, seen: bool | None = None, at: At = "test") -> pl.DataFrame:
         """The k best items of each user: columns user, item, score (probability), rank (from 1).
+
+        Of tied items the one that comes first in the catalogue leads. Memory is bounded, however large the catalogue:
+        blocks of users meet blocks of items, of which the best so far are kept.
 
         Args:
             users: raw ids; ids that training never saw are served from what everybody buys.
@@ -104,22 +109,57 @@ class Recommender:
         if k < 1:
             raise ValueError(f"k should be at least 1. Found {k}.")
         users = list(users)
-        scores = self.scores(users, at)
         seen = self.stream.lines.seen if seen is None else seen
-        if not seen and users:
-            numbers = torch.from_numpy(self._users.encode(pl.Series(users, strict=False)))
-            scores = scores.masked_fill(~self.stream.fresh(numbers, at), -1.0)
-        best, place = torch.sort(scores, dim=1, descending=True, stable=True)
-        best, place = best[:, :k], place[:, :k]
-        width = best.shape[1]
-        frame = pl.DataFrame(
+        parts = [self._best(part, k, seen, at) for part in torch.split(self._numbers(users), self._at_once)]
+        scores, places = (torch.cat(each) for each in zip(*parts, strict=True))
+        row, rank = (scores > -torch.inf).nonzero(as_tuple=True)
+        return pl.DataFrame(
             {
-                "user": pl.Series(users, strict=False).gather(
-                    torch.arange(len(users)).repeat_interleave(width).numpy()
-                ),
-                "item": self._items.decode(self.stream.lines.items[place.flatten()].numpy()),
-                "score": best.flatten().numpy(),
-                "rank": torch.arange(1, width + 1).repeat(len(users)).numpy(),
+                "user": pl.Series(users, strict=False).gather(row.numpy()),
+                "item": self._items.decode(self.stream.lines.items[places[row, rank]].numpy()),
+                "score": scores[row, rank].numpy(),
+                "rank": (rank + 1).numpy(),
             }
         )
-        return frame.filter(pl.col("score") >= 0)
+
+    @property
+    def _at_once(self) -> int:
+        """Users of a block."""
+        return min(USERS, self.stream.asked_at_once)
+
+    def _numbers(self, users: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(self._users.encode(pl.Series(list(users), strict=False)))
+
+    @torch.no_grad()
+    def _logits(self, users: Tensor, at: At) -> Iterator[Tensor]:
+        """Logits (B, n) of users (B,) and one block of the catalogue after the other; z is computed once."""
+        batch = self.stream.state(users, at)
+        items = batch.pop("catalogue")
+        z = self.module.read(self.stream.schema.name, batch, [self.task])[self.task].z
+        cross, step = batch.get("cross"), max(1, PAIRS // max(1, len(users)))
+        for low in range(0, len(items), step):
+            part = slice(low, low + step)
+            candidate = self.module.encoder.rows(self.stream.schema.candidate, items[part])[None]
+            yield self.module.task(self.task)(z, candidate, cross if cross is None else cross[:, part]).float()
+
+    @torch.no_grad()
+    def _best(self, users: Tensor, k: int, seen: bool, at: At) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, K) and places of the best for users (B,); minus infinity where there is nothing more."""
+        row, place = self.stream.catalogue.before(users, at)
+        order = place.argsort()
+        row, place = row[order], place[order]
+        best = Best(torch.zeros(len(users), 0), torch.zeros(len(users), 0, dtype=torch.int64))
+        total, low = torch.full((len(users),), -torch.inf), 0
+        for logits in self._logits(users, at):
+            high = low + logits.shape[1]
+            total = torch.logaddexp(total, logits.logsumexp(1))
+            if not seen:
+                first, last = torch.searchsorted(place, torch.tensor([low, high])).tolist()
+                logits[row[first:last], place[first:last] - low] = -torch.inf
+            block = best_of(logits, k)
+            best, low = merged(best, Best(block.scores, block.places + low), k), high
+        # a softmax over the catalogue needs all of it: the rest stands behind the best as one with the weight of all
+        weight = (best.scores - total[:, None]).exp().sum(1)
+        rest = total + torch.log1p(-weight.clamp_max(1))
+        scores = self.module.task(self.task).predict(torch.cat((best.scores, rest[:, None]), 1))[:, :-1]
+        return scores.masked_fill(best.scores == -torch.inf, -torch.inf), best.places

@@ -16,6 +16,7 @@ from graftrec.assemble import task_trees
 from graftrec.metrics.pointwise import Value
 from graftrec.phases import Arm
 from graftrec.tasks.base import Task
+from graftrec.tasks.ranking import COHORTS
 
 Metrics = dict[str, Any]
 Baselines = Mapping[str, Mapping[str, Scored]]
@@ -44,7 +45,10 @@ def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, baselines: 
     found["fit"] = {
         "seconds": grafted.seconds,
         "rows_per_second": grafted.rows_per_second,
-        "parameters": grafted.parameters,
+        "parameters": sum(grafted.parameters.values()),
+        "parameters_of": grafted.parameters,
+        **grafted.cost,
+        "flops": grafted.flops,
         "evaluation": grafted.evaluation,
     }
     return found
@@ -100,6 +104,8 @@ def write_units(path: Path, grafted: Arm, twin: Arm | None, baselines: Baselines
         for metric, values in columns.items():
             if metric == "query":
                 continue
+            if metric.partition("/")[2].startswith(COHORTS) and bool(values.isnan().all()):
+                continue  # nobody is in it
             user = torch.arange(len(values)) if who is None else who
             frames.append(
                 pl.DataFrame({"user": user.numpy(), "value": values.double().numpy()}).select(

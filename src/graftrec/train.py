@@ -14,12 +14,13 @@ from typing import Any
 from rich.console import Console
 
 from graftrec.analysis.scored import score_baselines
-from graftrec.assemble import assemble, check_columns, columns_of, protocol_of, streams_of, task_trees
+from graftrec.assemble import check_columns, columns_of, protocol_of, read_by, streams_of, task_trees
+from graftrec.begin import check_plan
 from graftrec.checkpoint import write_manifest
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
-from graftrec.phases import freeze, has_transfer, run_plan, twin_plan
+from graftrec.phases import has_transfer, run_plan, twin_plan
 from graftrec.report import html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
@@ -36,11 +37,8 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     transfer: Transfer = build(tree["transfer"])
     plan = transfer.phases()
     compared, wanted = tree["twin"] and has_transfer(tree), tree["baselines"]
-    for phase in [
-        *plan,
-        *(twin_plan(plan) if compared else []),
-    ]:  # what does not fit together is said before anything is written
-        freeze(assemble(tree, protocol, phase.roles, int(tree["seed"])), phase.frozen)
+    for each in [plan, *([twin_plan(plan)] if compared else [])]:
+        check_plan(tree, protocol, each)  # what does not fit together is said before anything is written
     _write(folder / "data_card.json", protocol.card)
     console.print(terminal.data_line(protocol.card, seconds))
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
@@ -86,6 +84,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     for why in terminal.undefined_lines(metrics):
         console.print(why)
     console.print(terminal.verdict_line(metrics))
+    console.print(terminal.cost_line(metrics))
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), command()))
     return grafted.score
 
@@ -125,16 +124,16 @@ def role_rows(tree: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
         {
             "role": role,
             "task": name,
-            "learns": f"{', '.join(columns_of(task)).replace('_', ' ')} ({task['stream']})",
+            "learns": f"{', '.join(columns_of(task)).replace('_', ' ')} ({', '.join(read_by(task))})".lstrip(),
             "reads": task.get("reads", "trunk"),
-            "loss": task["loss"]["_target_"].split(".")[-2].replace("_", " "),
-            "rows": protocol.streams[task["stream"]].rows,
+            "loss": task.get("loss", task)["_target_"].split(".")[-2].replace("_", " "),
+            "rows": sum(protocol.streams[stream].rows for stream in read_by(task)),
         }
         for name, (role, task) in task_trees(tree).items()
     ]
 
 
-def command() -> str:
+def command(verb: str = "train") -> str:
     """What was typed: in a sweep, this job's own settings."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -143,8 +142,8 @@ def command() -> str:
             source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"
         ]
         own = ["--config-dir", os.path.relpath(folders[0])] if folders else []
-        return shlex.join(["graftrec", "train", *own, *HydraConfig.get().overrides.task])
-    return shlex.join(["graftrec", "train", *sys.argv[1:]])
+        return shlex.join(["graftrec", verb, *own, *HydraConfig.get().overrides.task])
+    return shlex.join(["graftrec", verb, *sys.argv[1:]])
 
 
 def _write(path: Path, content: Metrics) -> None:

@@ -32,7 +32,8 @@ FILES = sorted(path for path in config.conf_dir().rglob("*.yaml"))
 OPTIONS = [path for path in FILES if path.parent != config.conf_dir()]
 TWO_ROOTS = ["dataset.parts.movielens.root=a", "dataset.parts.movietweetings.root=b"]
 NEEDS = {"dataset/files": ["dataset.path=lines.parquet"], "dataset/movielens_movietweetings": TWO_ROOTS}
-NEEDS |= {f"experiment/{name}": ["dataset.root=files"] for name in ("adult", "census", "kuairand")}
+NEEDS |= {f"experiment/{name}": ["dataset.root=files"] for name in ("adult", "census", "kuairand", "kuairand_sequence")}
+NEEDS |= {"experiment/movielens_cold_start": ["dataset.root=files"]}
 SPLITS = {"time": "by_time", "random": "at_random"}  # an option reads better than the name of its module
 
 
@@ -95,14 +96,17 @@ def test_every_yaml_composes_without_a_problem(path: Path) -> None:
 
 def test_every_yaml_is_counted() -> None:
     primary = {path.stem for path in FILES if path.parent == config.conf_dir()}
-    assert primary == {"train", "predict", "data"}
+    assert primary == {"train", "predict", "data", "audit"}
     assert len(OPTIONS) + len(primary) == len(list(config.conf_dir().rglob("*.y*ml")))
-    assert len(TRAINED_FOLDERS) <= 14  # the budget of groups
+    assert len(TRAINED_FOLDERS) <= 15  # the budget of groups
     assert {path.parent.name for path in OPTIONS} == set(TRAINED_FOLDERS)
     assert set(GROUPS) == {*ONE_FILE_EACH, "dataset", "task"}
 
 
-@pytest.mark.parametrize(("verb", "settings"), [("data", []), ("predict", ["run=somewhere"])])
+@pytest.mark.parametrize(
+    ("verb", "settings"),
+    [("data", []), ("predict", ["run=somewhere"]), ("audit", ["audit.seeds=2", "trunk=mmoe", "++trunk.experts=3"])],
+)
 def test_the_other_verbs_compose(verb: str, settings: list[str]) -> None:
     assert problems_of_command(verb, settings, []) == []
 

@@ -29,24 +29,50 @@ FOR_NUMBERS = {"loss/absolute", "loss/huber", "loss/log_squared"}
 OWN_TASK = {"loss/ordinal": "rating", "loss/quantile": "watch_quantiles", "loss/weighted_logistic": "watch_time"}
 DRAWN = ("experiment", "logger")  # drawing is most of the time of so short a run, and does not depend on the rest
 DEPARTMENTS = ["protocol=cross_domain", "++dataset.domain=department"]
+DOMAINS = ("grocery", "produce", "drug_gm")
 ROWS = [
     "protocol=cross_domain",
     "++dataset.features={weekday: id, price: number}",
     "++dataset.labels={click: binary, like: binary, conversion: binary, watch_time: number, rating: category}",
 ]
 IN_SHOP = ("click", "like", "conversion", "watch_time", "rating")
+BEHAVIOURS = ["++dataset.labels={click: binary, conversion: binary}", "++dataset.events={click: 1, conversion: 1}"]
+TRANSFERRED = ["task@source=[grocery_recommend]", "task@target=[produce_recommend]"]
+STAND_IN = {"stars": "watch_time"}  # a column of the shop for one of that name that is of another kind there
+NEXT = ["task@source=[]", "task@shared=[]", "task@target=[next_item]"]
 MORE = {  # what an option needs of the data
     "protocol/cross_platform": [*DEPARTMENTS[1:], "task@source=[grocery_recommend]", "task@target=[produce_recommend]",
                                 "task@shared=[]", "protocol=cross_platform"],
+    "size/s": ["trunk=gru4rec", *NEXT],  # which has no heads
+    "size/m": ["trunk=sasrec", *NEXT],
+    "size/l": ["trunk=hstu", *NEXT, "trunk.layers=1", "encoder.width=16"],  # large ones are for GPUs
+    "size/xl": ["trunk=nextitnet", *NEXT, "trunk.repeats=1", "encoder.width=16"],
+    "trainer/fsdp": ["trainer.accelerator=cpu"],
     "trunk/bert4rec": ["++history.mask=0.2", "task@source=[]", "task@shared=[]", "task@target=[next_item]"],
+    "transfer/meta_embedding": ["++encoder.generated=[item]"],
+    "trunk/melu": ["protocol=long_short_term", "++dataset.labels={click: binary, conversion: binary}",
+                   "++dataset.events={click: 1, conversion: 1}", "task@source=[]", "task@shared=[]",
+                   "task@target=[click]", "++trunk.values=[1.0,2.0]"],
     "split/official": ["++dataset.split=part"],
     "split/leave_last_out": ["++candidates.min_users=0"],
     "experiment/adult": [*ROWS, "split=time", "source.never_married.column=like", "target.income.column=click"],
     "experiment/census": [*ROWS, "split=time", "source.never_married.column=like", "target.income.column=click"],
     "experiment/kuairand": [*ROWS, "source.is_click.column=click", "target.long_view.column=click"],
+    "experiment/kuairand_sequence": [*ROWS[1:], "~dataset.event", "source.is_click_sequence.column=click",
+                                     "target.long_view_sequence.column=click"],
+    "experiment/movielens_cold_start": [*ROWS[1:], "split=time", "target.stars.column=watch_time"],
+    "experiment/complete_journey_departments": ["source.meat_pckgd_recommend.stream=grocery/baskets",
+                                                "target.meat_recommend.stream=drug_gm/baskets"],
+    "experiment/planted": [*DEPARTMENTS, *ROWS[1:], "split=time", "target.planted_target.column=click",
+                           "target.planted_target.stream=grocery/rows",
+                           *(f"source.planted_{name}.stream=produce/rows" for name in ("help", "noise", "hurt")),
+                           *(f"source.planted_{name}.column=click" for name in ("help", "noise", "hurt"))],
     "experiment/mmoe_synthetic": [*ROWS, "split=time", "target.y1.column=click", "target.y2.column=like"],
 }  # fmt: skip
 COMPARED = ["protocol=long_short_term", *ROWS[1:], "task@source=[]", "task@shared=[]", "task@target=[click]"]
+CROSSING = [*DEPARTMENTS, "task@source=[grocery_recommend]", "task@target=[produce_recommend]", "task@shared=[]"]
+MORE |= {f"transfer/{name}": [*CROSSING, f"transfer={name}"] for name in ("distillation", "emcdr", "ptupcdr")}
+MORE |= {f"trunk/{name}": [*CROSSING, f"trunk={name}"] for name in ("cmf", "conet")}
 MORE |= {f"trunk/{name}": COMPARED for name in ("din", "dien", "sli_rec", "clsr", "sim")}  # the item is a field of rows
 RUN = [
     "interaction",
@@ -58,6 +84,7 @@ RUN = [
     "protocol",
     "split",
     "optimizer",
+    "size",
     "trainer",
     "logger",
     "experiment",
@@ -75,12 +102,23 @@ def settings_of(path: Path) -> list[str]:
     group, option = path.parent.name, path.stem
     if group == "task":
         task = yaml.safe_load(path.read_text())[option]
+        if "across" in task:
+            return [*DEPARTMENTS, *TRANSFERRED, f"task@shared=[{option}]", "trunk=mmoe"]
         stream, before = task["stream"], f"{task['given']}," if "given" in task else ""
         trunk = "sasrec" if stream.endswith("sequences") else "shared_bottom"
         alone = ["task@source=[]", "task@shared=[]", f"task@target=[{before}{option}]", f"trunk={trunk}"]
+        if task.get("column", "").startswith("next_"):
+            return [*alone, *BEHAVIOURS]
+        labelled = stream == "rows" or task.get("reads") == "positions"
         known = task.get("column", "click") in IN_SHOP  # a column of another dataset stands for one that the shop has
         rows = [*ROWS, *([] if known else [f"target.{option}.column=click"])]
-        return [*alone, *(DEPARTMENTS if "/" in stream else rows if stream == "rows" else [])]
+        rows += [f"target.{option}.column={STAND_IN[option]}"] if option in STAND_IN else []
+        domain, slash, kind = stream.partition("/")
+        if slash and domain not in DOMAINS:  # of another dataset
+            alone.append(f"target.{option}.stream=grocery/{kind}")
+        if kind == "rows":
+            return [*alone, *DEPARTMENTS, *rows[1:]]
+        return [*alone, *(DEPARTMENTS if slash else rows if labelled else [])]
     if name_of(path) in FOR_CATEGORIES:
         return [f"{group}@source.interest.{group}={option}"]
     if name_of(path) in FOR_NUMBERS:

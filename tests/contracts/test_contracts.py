@@ -89,7 +89,9 @@ def encoded(cls: type[Trunk]) -> Encoded:
     mask = torch.arange(L)[None] >= torch.arange(B)[:, None]
     assert not mask[-1].any()
     hidden = mask & (torch.arange(L) == L - 1) if cls.cloze else None
-    return Encoded(draw(B, F, D), draw(B, L, D, seed=1), mask, stream="s", hidden=hidden)
+    kinds = 1 << torch.arange(B * L).view(B, L) % 5
+    items = draw(B, L, D, seed=2)
+    return Encoded(draw(B, F, D), draw(B, L, D, seed=1), mask, stream="s", hidden=hidden, items=items, kinds=kinds)
 
 
 @pytest.mark.parametrize("cls", classes("trunks"), ids=name_of)
@@ -121,7 +123,10 @@ class TestTrunks:
         assert e.history is not None
         assert e.mask is not None
         hidden = None if e.hidden is None else e.hidden[-1:]
-        alone = trunk(Encoded(e.fields[-1:], e.history[-1:], e.mask[-1:], stream="s", hidden=hidden), TASKS)
+        assert e.items is not None
+        assert e.kinds is not None
+        one = Encoded(e.fields[-1:], e.history[-1:], e.mask[-1:], stream="s", hidden=hidden)
+        alone = trunk(replace(one, items=e.items[-1:], kinds=e.kinds[-1:]), TASKS)
         for task in TASKS:
             assert torch.equal(first[task], again[task])
             assert first[task].isfinite().all()

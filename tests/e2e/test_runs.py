@@ -112,6 +112,10 @@ def test_metrics_say_everything_that_was_measured(run: Path) -> None:
         ours, theirs = metrics["test"]["recommend"][metric], metrics["twin"]["recommend"][metric]
         (difference,) = (v for k, v in metrics["differences"]["recommend"][metric].items() if k in ("mean", "delta"))
         assert difference == pytest.approx(ours - theirs, abs=1e-9)
+    for metric in ("map@10", "coverage@10", "novelty@10", "popularity_bias@10"):
+        assert metrics["test"]["recommend"][metric] is not None
+        assert metrics["baselines"]["recommend"]["popularity"][metric] is not None
+    assert [name for name in metrics["test"]["recommend"] if name.startswith("ndcg@10/history_")]
     missing = list(nulls({key: part for key, part in metrics.items() if key not in ("reasons", "chosen")}))
     assert missing  # the mean predicts one number: it has no rank correlation
     assert [path for path in missing if path not in metrics["reasons"]] == []
@@ -179,7 +183,8 @@ def test_pretrain_and_finetune_says_what_it_carried(shop_settings: list[str], tm
 
 
 DATA = Path(os.environ.get("GRAFTREC_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-REAL = {"adult": "uci-adult", "census": "census-income-kdd", "kuairand": "kuairand-27k-explicit"}
+REAL = {"adult": "uci-adult", "census": "census-income-kdd"}
+REAL |= dict.fromkeys(["kuairand", "kuairand_sequence"], "kuairand-27k-explicit")
 
 
 @pytest.mark.slow

@@ -8,18 +8,20 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftrec.balancers.base import Balancer
 from graftrec.balancers.sum import Sum
 from graftrec.balancers.uncertainty import Uncertainty
-from graftrec.batch import Batch
+from graftrec.batch import Aside, Batch, Encoded
+from graftrec.begin import freeze
 from graftrec.checkpoint import configuration, keep_best, weights, write_manifest
 from graftrec.errors import DataError, UserError
 from graftrec.heads.dot import Dot
@@ -29,7 +31,7 @@ from graftrec.losses.cross_entropy import CrossEntropy
 from graftrec.losses.squared import Squared
 from graftrec.module import GraftModule
 from graftrec.nn.encoder import Encoder
-from graftrec.phases import freeze, quiet
+from graftrec.phases import quiet
 from graftrec.report.logs import CsvLog
 from graftrec.schema import Feature, Label, Schema, Stream, Table
 from graftrec.tasks.base import Task
@@ -37,6 +39,7 @@ from graftrec.tasks.classification import Classification
 from graftrec.tasks.recommendation import Recommendation
 from graftrec.tasks.regression import Regression
 from graftrec.transfer.base import ROLES, Phase
+from graftrec.trunks.base import Trunk
 from graftrec.trunks.shared_bottom import SharedBottom
 
 USERS, ITEMS, KINDS, WIDTH = 6, 8, 3, 4
@@ -196,6 +199,53 @@ def test_lambda_0_leaves_the_shared_task_untrained(monkeypatch: pytest.MonkeyPat
     assert not any(g.any() for g in gradients[1:])
 
 
+class Aloof(Trunk):
+    """A trunk with losses of its own: 3 |z|^2 of each row, and one that is about nothing."""
+
+    def __init__(self, inner: Trunk) -> None:
+        super().__init__()
+        self.inner, self.out_dim = inner, inner.out_dim
+
+    def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.inner(replace(encoded, aside=None), tasks)
+        if encoded.aside is not None:
+            z = found[tasks[0]]
+            encoded.aside.append(Aside(3 * z.pow(2).sum(), torch.tensor(len(z))))
+            encoded.aside.append(Aside(0 * z.sum(), torch.tensor(0)))
+        return found
+
+    def meeting(self) -> nn.Module:
+        return self.inner.meeting()
+
+
+@pytest.mark.parametrize("balancer", [Sum, lambda: Uncertainty(list(ROLES_OF))])
+def test_a_trunks_own_loss_stands_beside_the_balanced_ones(balancer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = module(balancer()), module(balancer())
+    other.trunk = Aloof(other.trunk)
+    logged, also = watched(model, monkeypatch), watched(other, monkeypatch)
+    shown: dict[str, float] = {}
+    monkeypatch.setattr(other, "log", lambda name, value: shown.update({name: float(value)}))
+    batches = training()
+    z = other.read("baskets", batches["baskets"], ["recommend"])["recommend"].z
+    own = 3 * z.detach().pow(2).sum(1).mean()
+    torch.testing.assert_close(other.training_step(batches, 0), model.training_step(batches, 0) + own)
+    assert shown == {"train/loss/trunk": pytest.approx(float(own))}
+    assert also["train/loss/total"] == pytest.approx(logged["train/loss/total"] + float(own))
+    assert {name: also[name] for name in logged if name != "train/loss/total"} == pytest.approx(
+        {name: logged[name] for name in logged if name != "train/loss/total"}
+    )
+
+
+def test_an_evaluation_asks_for_no_loss_of_the_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = module()
+    seen: list[Encoded] = []
+    model.trunk.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    for batches in evaluation():
+        model.validation_step(batches, 0)
+    assert seen
+    assert all(e.aside is None for e in seen)
+
+
 def test_a_negative_lambda_is_refused() -> None:
     with pytest.raises(ValueError, match="lambda_shared should be at least 0"):
         module(lambda_shared=-0.1)
@@ -337,7 +387,9 @@ def test_names_on_the_dashboard(tmp_path: Path) -> None:
     for stage in ("val", "test"):
         wanted |= {f"{stage}/relevance/{metric}" for metric in ("rmse", "mae", "spearman")}
         wanted |= {f"{stage}/interest/{metric}" for metric in ("accuracy", "recall_macro", "f1_macro")}
-        wanted |= {f"{stage}/recommend/{m}@2{c}" for m in ("ndcg", "hr", "recall", "mrr") for c in ("", "/first_time")}
+        wanted |= {
+            f"{stage}/recommend/{m}@2{c}" for m in ("ndcg", "hr", "recall", "mrr", "map") for c in ("", "/first_time")
+        }
         wanted |= {f"{stage}/recommend/gauc"}
     assert wanted <= names
     assert not [name for name in names if "dataloader_idx" in name]

@@ -52,7 +52,9 @@ def test_a_transformer_without_a_history_says_what_to_do() -> None:
         Transformer(FIELDS, WIDTH, False)
 
 
-@pytest.mark.parametrize("head", [Linear(6, WIDTH, 2), Mlp(6, WIDTH, 2, hidden=[8, 5]), Dot(6, WIDTH)])
+@pytest.mark.parametrize(
+    "head", [Linear(6, WIDTH, 2), Mlp(6, WIDTH, 2, hidden=[8, 5]), Dot(6, WIDTH), Dot(6, WIDTH, True, 0.1)]
+)
 def test_ranking_a_catalogue_is_scoring_its_candidates(head: torch.nn.Module) -> None:
     head.eval()
     z, items, cross = torch.randn(3, 6), torch.randn(7, WIDTH), torch.randn(3, 7, 2)
@@ -67,6 +69,10 @@ def test_dot_by_hand() -> None:
         head.bias.fill_(0.5)
     score = head(torch.tensor([[1.0, 2.0]]), torch.tensor([[[3.0, 4.0]]]))
     torch.testing.assert_close(score, torch.tensor([[11 / 2**0.5 + 0.5]]))
+    cosine = Dot(2, 2, cosine=True, temperature=0.5)(torch.tensor([[3.0, 4.0]]), torch.tensor([[[5.0, 0.0]]]))
+    torch.testing.assert_close(cosine, torch.tensor([[0.6 / 0.5]]))
+    with pytest.raises(ValueError, match="temperature should be positive"):
+        Dot(2, 2, temperature=0.0)
 
 
 def test_losses_by_hand() -> None:
@@ -113,6 +119,31 @@ def test_the_encoder_fuses_content_and_averages_known_ids() -> None:
     torch.testing.assert_close(e.candidate, items[[3, 1]][None])
     assert e.mask is not None
     assert e.mask.tolist() == [[False, True]]
+
+
+def test_the_encoder_hands_over_an_attribute_of_events_and_items() -> None:
+    kinds = torch.tensor([[0, 0], [1, 2], [2, 0]])  # of unknown, a, b
+    tables = {
+        "item": Table("item", 2, rows=torch.tensor([0, 1, 0]), content={"a.kind": kinds}),
+        "a.kind": Table("a.kind", 3),
+        "user": Table("user", 5),
+    }
+    features = (Feature("user", "id", "user"), Feature("item", "id", "item"), Feature("recent", "history", "item"))
+    stream = Stream("rows", features, ())
+    model = Encoder(Schema(tables, {"rows": stream}), WIDTH, id_dropout=1.0)
+    batch = {
+        "user": torch.tensor([4, 4]),
+        "item": torch.tensor([2, 1]),
+        "recent": torch.tensor([[0, 1, 2], [0, 0, 0]]),
+        "recent_age": torch.zeros(2, 3),
+    }
+    assert model(batch, stream).attributes is None
+    found = model(batch, stream, by="a.kind").attributes
+    assert found is not None
+    events, asked = found
+    assert events.tolist() == [[[0, 0], [1, 2], [2, 0]], [[0, 0]] * 3]
+    assert list(asked) == ["item"]
+    assert asked["item"].tolist() == [[2, 0], [1, 2]]  # although dropout hides the item itself
 
 
 def test_a_carry_over_that_loads_nothing_is_an_error() -> None:

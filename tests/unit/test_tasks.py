@@ -185,11 +185,13 @@ BY_USER = {
     "recall@2": {3: 0.5, 5: NAN, 7: 0.5, 9: 2 / 3},
     "hr@2": {3: 1.0, 5: NAN, 7: 1.0, 9: 2 / 3},
     "mrr@2": {3: 1.0, 5: NAN, 7: 0.5, 9: (1 + 1 / 2) / 3},
+    "map@2": {3: 1 / 2, 5: NAN, 7: (1 / 2) / 2, 9: (1 + 1 / 2) / 3},
     # fresh only: user 7 ranks 0 2 3 and item 3 is relevant; user 3 ranks 1 0, and item 0 is; user 9's item is not fresh
     "ndcg@2/first_time": {3: dcg(2) / dcg(1), 5: NAN, 7: 0.0, 9: NAN},
     "recall@2/first_time": {3: 1.0, 5: NAN, 7: 0.0, 9: NAN},
     "hr@2/first_time": {3: 1.0, 5: NAN, 7: 0.0, 9: NAN},
     "mrr@2/first_time": {3: 0.5, 5: NAN, 7: 0.0, 9: NAN},
+    "map@2/first_time": {3: 0.5, 5: NAN, 7: 0.0, 9: NAN},
 }
 
 
@@ -248,6 +250,9 @@ def test_a_cohort_that_is_empty_has_a_reason() -> None:
 
 
 def test_k_is_at_least_1() -> None:
+    with pytest.raises(ValueError, match="at should be at least 1"):
+        task(Recommendation, YES, at=[5, 0])
+    assert task(Recommendation, YES, k=3, at=[5, 3, 5]).at == (5,)
     with pytest.raises(ValueError, match="k should be at least 1"):
         task(Recommendation, YES, k=0)
 

@@ -258,9 +258,8 @@ class Prepared:
         places = self._places([(domain, self._fits[id(domain.data)]) for _, domain, _, _ in self._wanted])
         for (at, domain, parts, _), own in zip(self._wanted, places, strict=True):
             data = domain.data
-            splits = {
-                stage: np.flatnonzero(parts.part == number) for number, stage in enumerate(("train", "val", "test"))
-            }
+            stages = {"train": 0, "val": 1, "test": 2, "support": SUPPORT}
+            splits = {stage: np.flatnonzero(parts.part == number) for stage, number in stages.items()}
             if domain.rows is not None:
                 splits = {stage: domain.rows[rows] for stage, rows in splits.items()}
             people = {
@@ -279,7 +278,8 @@ class Prepared:
     def _past(self, at: int, domain: Domain, parts: Parts) -> tuple[tuple[Histories, History] | None, Tensor | None]:
         """Histories of a domain's users for its rows, and the time of all rows of its table."""
         data, windows = domain.data, self.history
-        asked = (windows.long or windows.short) and data.has("user", "item", "time")
+        ordered = data.has("time") or bool((parts.part == SUPPORT).any())  # what is known of a new user needs no time
+        asked = (windows.long or windows.short) and data.has("user", "item") and ordered
         if not asked or any(column.kind == "history" for column in data.columns.values()):
             return None, None
         time = domain.put(parts.time, np.zeros(data.size))

@@ -30,6 +30,9 @@ class Loss(nn.Module, ABC):
     def check(self, label: Label) -> None:
         """ValueError where the loss was set up for another label than ``label``, which is of one of its kinds."""
 
+    def sampled(self, rate: float) -> None:
+        """Told by a task that draws negatives: which share of all other items it draws for a positive."""
+
     def measure(self, output: Tensor, label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and which of them count: here one for every label that is ``known``, 0 stands for those that are not.
 

@@ -26,10 +26,11 @@ class Bpr(Loss):
         return self.measure(output, label, torch.ones_like(label, dtype=torch.bool))[0]
 
     def measure(self, output: Tensor, label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        score, positive, negative = output.float(), known & (label == 1), known & (label == 0)
+        score, negative = output.float(), known & (label == 0)
         if label.ndim != 2:
             raise ValueError(f"label should be (B, C), one for each candidate. Found {tuple(label.shape)}.")
-        pairs = F.softplus(score[:, None] - score[:, :, None])  # (B, C, C): of row's p and n
-        values = (pairs * negative[:, None]).sum(-1) / negative.sum(-1, keepdim=True).clamp_min(1)
-        counted = positive & negative.any(-1, keepdim=True)
-        return torch.where(counted, values, torch.zeros_like(values)), counted
+        counted = known & (label == 1) & negative.any(-1, keepdim=True)
+        row, column = counted.nonzero(as_tuple=True)
+        pairs = F.softplus(score[row] - score[row, column][:, None])  # (P, C): all pairs of a row would be (B, C, C)
+        mean = (pairs * negative[row]).sum(-1) / negative[row].sum(-1).clamp_min(1)
+        return torch.zeros_like(score).index_put((row, column), mean), counted

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-FEW = 48  # relevant items of a row
+FEW = 100  # relevant items of a row, on average
 STARTS = (1, 5, 20, 100)
 HISTORIES = ("history_0", "history_1_4", "history_5_19", "history_20_99", "history_100")
 """Cohorts by the events of a user before the stage: none, 1 to 4, ..., 100 or more."""
@@ -87,11 +87,6 @@ def _of(values: Mapping[str, Tensor], cohort: str, inside: Tensor) -> dict[str, 
     return {f"{name}/{cohort}": each.masked_fill(~inside, torch.nan) for name, each in values.items()}
 
 
-def counts(mask: Tensor) -> Tensor:
-    """How many (B,) of each row of a mask (B, N) are True; in int64, torch's own way is 20 times slower on a CPU."""
-    return mask.sum(1, dtype=torch.int32).long()
-
-
 def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, *lengths: int) -> None:
     if min(lengths) < 1:
         raise ValueError(f"k is {min(lengths)}, at least 1 is needed")
@@ -120,29 +115,44 @@ class _Ranks(NamedTuple):
 
 def _ranks(scores: Tensor, relevant: Tensor, candidates: Tensor | None) -> _Ranks:
     """Rank the relevant candidates; for few of them, counting what is above is quicker than sorting a catalogue."""
-    kept = relevant if candidates is None else relevant & candidates
-    count = counts(kept)
-    most = max(1, int(count.max())) if len(count) else 1
-    row, column = kept.nonzero(as_tuple=True)
+    rows, width = scores.shape
+    row, column = (relevant if candidates is None else relevant & candidates).nonzero(as_tuple=True)
+    count = torch.bincount(row, minlength=rows)
+    most = max(1, int(count.max())) if rows else 1
     place = torch.arange(len(row), device=scores.device) - (count.cumsum(0) - count)[row]
-    own = scores.new_full((len(scores), most), torch.nan)
+    own = scores.new_full((rows, most), torch.nan)
     own[row, place] = scores[row, column]
-    hits = torch.zeros(own.shape, dtype=torch.bool, device=scores.device)
-    hits[row, place] = True
     item = torch.zeros(own.shape, dtype=torch.int64, device=scores.device)
     item[row, place] = column
-    ranked, among = scores, torch.tensor(scores.shape[1], device=scores.device)
+    hits = torch.arange(most, device=scores.device) < count[:, None]
+    ranked, among = scores, torch.tensor(width, device=scores.device)
     if candidates is not None:
-        ranked, among = scores.masked_fill(~candidates, -torch.inf), counts(candidates)
-    if most <= FEW:
-        start = torch.stack([counts(ranked > one[:, None]) for one in own.unbind(1)], 1)
-        end = torch.stack([counts(ranked >= one[:, None]) for one in own.unbind(1)], 1)
+        ranked, among = scores.masked_fill(~candidates, -torch.inf), candidates.float().sum(1).long()
+    if len(row) <= FEW * rows:
+        start, end = _counted(ranked, own, count)
     else:
         ordered = ranked.sort(1).values
-        start = scores.shape[1] - torch.searchsorted(ordered, own, right=True)
-        end = scores.shape[1] - torch.searchsorted(ordered, own)
+        start = width - torch.searchsorted(ordered, own, right=True)
+        end = width - torch.searchsorted(ordered, own)
     # what is no candidate comes after those of the lowest score
     return _Ranks(hits, start, torch.minimum(end, among.unsqueeze(-1)), item, among)
+
+
+def _counted(ranked: Tensor, own: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of ``ranked`` (B, N) are above, and how many not below, the first ``count`` (B,) of ``own`` (B, R)."""
+    order = torch.arange(len(count), device=count.device)
+    if bool((count != count[:1]).any()):
+        order = count.argsort(descending=True)  # the rows with a further one are then the first of all
+        ranked, own = ranked[order], own[order]
+    longer = (count[:, None] > torch.arange(own.shape[1], device=own.device)).sum(0).tolist()
+    found = torch.zeros(2, *own.shape, dtype=torch.int64, device=own.device)
+    room = torch.empty(ranked.shape, device=own.device)  # floats: a sum of bools takes 10 times as long on a CPU
+    for place, rows in enumerate(longer):
+        one, into = own[:rows, place : place + 1], room[:rows]
+        found[0, :rows, place] = torch.gt(ranked[:rows], one, out=into).sum(1).long()
+        found[1, :rows, place] = torch.ge(ranked[:rows], one, out=into).sum(1).long()
+    above, upto = torch.empty_like(found).index_copy_(1, order, found).unbind(0)
+    return above, upto
 
 
 def _values(ranks: _Ranks, hits: Tensor, lengths: Sequence[int]) -> dict[str, Tensor]:
@@ -154,7 +164,7 @@ def _values(ranks: _Ranks, hits: Tensor, lengths: Sequence[int]) -> dict[str, Te
     gain, harmonic = _added_up(1 / torch.log2(position + 1)), _added_up(1 / position)
     before, inside = _of_groups(start, hits)
     first, rank = _first_hit(hits, start, end, max(1, reach))
-    values = {}
+    values: dict[str, Tensor] = {}
     for k in lengths:
         low, high = start.clamp(max=min(k, reach)), end.clamp(max=min(k, reach))
         dcg = ((gain[high] - gain[low]) / size * hits).sum(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -29,8 +29,20 @@ class Encoder(nn.Module):
         sigma: of its first frequencies, above 0: the larger, the finer what it can tell apart.
         shrink: table -> how it is made smaller than its vocabulary; see `Tables`.
         sparse: whether the tables' gradients hold only the rows that were read (completed by the program).
-        id_dropout: share of the rows whose ``id`` features are replaced by the unknown id in training, which teaches
-            row 0 and the content to serve new users (DropoutNet, Volkovs et al., NeurIPS 2017, in its simplest form).
+        id_dropout: share of the rows whose ``id`` features are hidden in training, each on its own, as those of new
+            users and new items will be (M. Volkovs, G. Yu, T. Poutanen, DropoutNet: Addressing Cold Start in
+            Recommender Systems, NeurIPS 2017, section 4). Where we differ: the paper hides preference vectors that
+            another model found, and puts the mean of what a user chose in their place for a further share; we hide rows
+            that train here, and what a user chose is the history, which is never hidden.
+        hides: what that takes away: ``all``, an id becomes the unknown one; ``id``, its own vector becomes the unknown
+            one's, and what is known of it stays, as in the paper.
+        content_dropout: share of the rows whose ``id`` features lose what is known of them in training, and keep their
+            own vector; together with ``id_dropout`` at most 1, as no id loses both.
+        generated: tables whose unknown ids get an own vector from what is known of them, tanh(W mean of the vectors of
+            its attributes + b), in place of the unknown id's (the generator of Meta-Embedding: F. Pan et al., Warm Up
+            Cold-start Advertisements, SIGIR 2019, https://arxiv.org/abs/1904.11547, section 4.1).
+        content_only: tables without vectors of ids: an entity is what is known of it (text, vectors, attributes), which
+            is all that platforms without shared ids have in common; ``item`` means each platform's as well.
     """
 
     def __init__(
@@ -39,6 +51,10 @@ class Encoder(nn.Module):
         width: int = 32,
         dropout: float = 0.2,
         id_dropout: float = 0.0,
+        hides: Literal["all", "id"] = "all",
+        content_dropout: float = 0.0,
+        generated: Sequence[str] = (),
+        content_only: Sequence[str] = (),
         vectors: Literal["linear", "as_is"] = "linear",
         numbers: Literal["together", "periodic"] = "together",
         sigma: float = 0.1,
@@ -54,9 +70,27 @@ class Encoder(nn.Module):
             raise ValueError(f"vectors should be linear or as_is. Found {vectors}.")
         if sigma <= 0:
             raise ValueError(f"sigma should be above 0. Found {sigma}.")
+        if min(id_dropout, content_dropout) < 0 or id_dropout + content_dropout > 1:
+            raise ValueError(
+                "id_dropout and content_dropout should be at least 0, and together at most 1. Found "
+                f"{id_dropout} and {content_dropout}."
+            )
+        if hides not in ("all", "id"):
+            raise ValueError(f"hides should be all or id. Found {hides}.")
         self.schema, self.width, self.id_dropout = schema, width, id_dropout
+        self.hides, self.content_dropout = hides, content_dropout
+        for name in generated:
+            known = schema.tables.get(name)
+            if known is None or not (known.content or known.vectors):
+                having = ", ".join(table for table, one in schema.tables.items() if one.content or one.vectors)
+                raise ValueError(
+                    f"generated should be of the tables with attributes, {having or 'none'}. Found '{name}'."
+                )
         self.as_is, self.apart = vectors == "as_is", numbers == "periodic"
-        self.tables = Tables({name: table.size for name, table in schema.tables.items()}, width, shrink, sparse)
+        self.content_only = _without_ids(schema, content_only)
+        sizes = {name: table.size for name, table in schema.tables.items() if name not in self.content_only}
+        self.tables = Tables(sizes, width, shrink, sparse)
+        self.generators = nn.ModuleDict({_key(name): nn.Linear(width, width) for name in generated})
         self.vectors = nn.ModuleDict()
         for name, table in schema.tables.items():
             if table.rows is not None:
@@ -122,26 +156,63 @@ class Encoder(nn.Module):
         return found
 
     def _fused(self, table: str, ids: Tensor) -> Tensor:
-        """Vectors (n, D) of entities (n,): their own, and those of all that is known of them."""
-        vectors: Tensor = self.tables(table, self._own(table, ids))
-        for other in self.schema.tables[table].content:
+        """Vectors (n, D) of entities (n,): their own, and those of all that is known of them; see `_hidden`."""
+        meaning = self.schema.tables[table]
+        own, ids = self._told_apart(table, ids)
+        made: list[Tensor] = []
+        for other in meaning.content:
             known = self._buffer(f"content_{_key(table)}_{_key(other)}")[ids]
             if known.ndim == 1:
-                vectors = vectors + self.tables(other, known)
+                made.append(self.tables(other, known))
             else:
                 rows, (at,) = self._distinct(other, [known])
-                vectors = vectors + self.tables.bag(at, known > 0, rows)
-        for vector in self.schema.tables[table].vectors:
-            vectors = vectors + self.vectors[_key(vector)](self._buffer(f"vector_{_key(table)}_{_key(vector)}")[ids])
+                made.append(self.tables.bag(at, known > 0, rows))
+        for vector in meaning.vectors:
+            made.append(self.vectors[_key(vector)](self._buffer(f"vector_{_key(table)}_{_key(vector)}")[ids]))
+        if table in self.content_only:
+            return torch.stack(made).sum(0)
+        vectors: Tensor = self.tables(table, own)
+        if _key(table) in self.generators:
+            mean = torch.stack(made).mean(0)
+            new = ((own == 0) & (ids > 0))[:, None]
+            vectors = torch.where(new, self.generators[_key(table)](mean).tanh(), vectors)
+        for part in made:
+            vectors = vectors + part
         return vectors
+
+    def _told_apart(self, table: str, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the embedding (n,) that are these ids' own, and entities (n,) of which something is known."""
+        if not self._hiding:
+            return self._own(table, ids), ids
+        entities = self.schema.tables[table].entities
+        hidden, ids = ids // entities, ids % entities
+        return self._own(table, ids).masked_fill(hidden == 1, 0), ids.masked_fill(hidden == 2, 0)
+
+    @property
+    def _hiding(self) -> bool:
+        """Whether ids may have parts that are hidden."""
+        return self.training and bool(self.content_dropout or (self.id_dropout and self.hides == "id"))
+
+    def _hidden(self, table: str, ids: Tensor) -> Tensor:
+        """Ids (B,), of which some are the unknown one; or have the number of entities E added, if their own vector is
+        hidden, or 2 E, if what is known of them is."""
+        drawn = torch.rand(ids.shape, device=ids.device)
+        share, entities = self.id_dropout, self.schema.tables[table].entities
+        if self.content_dropout:
+            ids = ids + 2 * entities * (drawn > 1 - self.content_dropout)
+        if self.hides == "id":
+            return ids + entities * (drawn < share)
+        return ids.masked_fill(drawn < share, 0)
 
     def _distinct(self, table: str, ids: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Vectors (U, D) that hold all of ``ids``, and where each of them is: content is fused once per distinct id."""
         meaning = self.schema.tables[table]
         alone = not meaning.content and not meaning.vectors
         if alone and self.tables.whole(table):
-            return self.tables.block, [self.tables.rows(table, self._own(table, part)) for part in ids]
-        if meaning.entities <= sum(part.numel() for part in ids):  # sorting the ids would take longer
+            return self.tables.block, [self.tables.rows(table, self._told_apart(table, part)[0]) for part in ids]
+        if not self._hiding and meaning.entities <= sum(
+            part.numel() for part in ids
+        ):  # sorting the ids would take longer
             return self.items(table), ids
         distinct, at = torch.unique(torch.cat([part.flatten() for part in ids]), return_inverse=True)
         places = torch.split(at, [part.numel() for part in ids])
@@ -154,8 +225,13 @@ class Encoder(nn.Module):
             if feature.kind in ("number", "vector"):
                 continue
             ids = batch[feature.name]
-            if feature.kind == "id" and self.training and self.id_dropout and not feature.keep:
-                ids = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < self.id_dropout, 0)
+            if (
+                feature.kind == "id"
+                and self.training
+                and not feature.keep
+                and (self.id_dropout or self.content_dropout)
+            ):
+                ids = self._hidden(feature.table, ids)
             columns.setdefault(feature.table, {})[feature.name] = ids
         if stream.candidate and with_candidate:
             columns.setdefault(stream.candidate, {})["candidate"] = batch["candidate"]
@@ -165,12 +241,21 @@ class Encoder(nn.Module):
             found |= {name: (ids, vectors, at) for (name, ids), at in zip(asked.items(), places, strict=True)}
         return found
 
-    def forward(self, batch: Batch, stream: Stream, with_candidate: bool = True) -> Encoded:
-        """Encode one stream's batch of B rows; see `Encoded` for the shapes."""
+    def _attributes(self, batch: Batch, stream: Stream, by: str) -> tuple[Tensor, dict[str, Tensor]] | None:
+        """See `Encoded.attributes`; ids that dropout hides from the fields are there, as they are no input."""
+        for events in stream.features:
+            if events.kind in ("history", "sequence"):
+                known = self._buffer(f"content_{_key(events.table)}_{_key(by)}")
+                asked = [f.name for f in stream.features if f.kind == "id" and f.table == events.table]
+                return known[batch[events.name]], {name: known[batch[name]] for name in asked}
+        return None
+
+    def forward(self, batch: Batch, stream: Stream, with_candidate: bool = True, by: str = "") -> Encoded:
+        """Encode one stream's batch of B rows; see `Encoded` for the shapes, and `Trunk.by`."""
         found = self._lookup(batch, stream, with_candidate)
         fields: list[Tensor] = []  # (B, 1, D), or (B, n, D) for n columns in a row that one gather reads
         waiting: list[Tensor] = []
-        history = mask = times = hidden = None
+        history = mask = times = hidden = items = kinds = None
 
         def read() -> None:
             if waiting:
@@ -195,7 +280,8 @@ class Encoder(nn.Module):
                 fields.append(self.tables.bag(at, ids > 0, vectors)[:, None])
             else:
                 mask = ids > 0
-                events = self.tables.gather(at, vectors)
+                events = items = self.tables.gather(at, vectors)
+                kinds = batch.get(f"{feature.name}_behaviour")
                 if feature.kind == "history":
                     events = events + self.age[_key(feature.table)](batch[f"{feature.name}_age"][..., None])
                 else:
@@ -217,7 +303,27 @@ class Encoder(nn.Module):
             if fields
             else self.tables.block.new_zeros(len(batch[stream.features[0].name]), 0, self.width)
         )
-        return Encoded(self.dropout(together), history, mask, candidate, cross, stream.name, times, hidden)
+        attributes = self._attributes(batch, stream, by) if by else None
+        return Encoded(
+            self.dropout(together), history, mask, candidate, cross, stream.name, times, hidden,
+            attributes=attributes, items=items, kinds=kinds,
+        )  # fmt: skip
+
+
+def _without_ids(schema: Schema, asked: Sequence[str]) -> set[str]:
+    """Tables called one of ``asked``, with or without a platform in front.
+
+    Raises:
+        ValueError: a name without a table, or a table of which nothing is known.
+    """
+    found = {name for name in schema.tables if name in asked or name.rpartition("/")[2] in asked}
+    missing = [name for name in asked if not any(name in (own, own.rpartition("/")[2]) for own in found)]
+    if missing:
+        raise ValueError(f"content_only should be of the tables {', '.join(schema.tables)}. Found '{missing[0]}'.")
+    bare = sorted(name for name in found if not (schema.tables[name].content or schema.tables[name].vectors))
+    if bare:
+        raise ValueError(f"content_only should be of tables with attributes. Found '{bare[0]}', which has none.")
+    return found
 
 
 def _key(name: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Packed:
@@ -81,8 +84,9 @@ class AttentionBlock(nn.Module):
     def forward(self, x: Tensor, packed: Packed, last: bool = False) -> Tensor:
         """(P, D) -> (P, D), or (B, D) where only the last event of each sequence is asked for."""
         together = packed.padded(self.inputs(self.before(x)))
-        batch, longest, _ = together.shape
-        query, key, value = together.view(batch, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        batch, longest, width = together.shape
+        each = width // 3 // self.heads
+        query, key, value = together.view(batch, longest, 3, self.heads, each).permute(2, 0, 3, 1, 4)
         mask = None if self.causal and not last else packed.there()[:, None, None]
         if last:
             at = (packed.count - 1).clamp_min(0)[:, None, None, None].expand(-1, self.heads, 1, query.shape[-1])
@@ -104,21 +108,29 @@ class AttentionStack(nn.Module):
 
     Args:
         layers, heads: of attention. expand: width of the feed-forward layers over D. positions: that are told apart;
-            events further back share the last one's. causal: see `AttentionBlock`.
+            events further back share the last one's. causal: see `AttentionBlock`. checkpoint: see `run_block`.
 
     Raises:
         ValueError: a number below 1, or heads that do not divide the width.
     """
 
     def __init__(
-        self, width: int, layers: int, heads: int, expand: int, positions: int, dropout: float, causal: bool
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        expand: int,
+        positions: int,
+        dropout: float,
+        causal: bool,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if min(layers, expand, positions) < 1:
             raise ValueError(
                 f"layers, expand and positions should be at least 1. Found {layers}, {expand}, {positions}."
             )
-        self.scale = width**0.5
+        self.scale, self.checkpoint = width**0.5, checkpoint
         self.positions = nn.Embedding(positions, width)
         nn.init.normal_(self.positions.weight, std=0.02)
         self.dropout = nn.Dropout(dropout)
@@ -130,6 +142,17 @@ class AttentionStack(nn.Module):
         age = (packed.count[packed.row] - 1 - packed.order).clamp_max(self.positions.num_embeddings - 1)
         x = self.dropout(events * self.scale + self.positions(age))
         for block in self.blocks[:-1]:
-            x = block(x, packed)
-        found: Tensor = self.blocks[-1](x, packed, last)
-        return found
+            x = run_block(block, self.checkpoint, x, packed)
+        return run_block(self.blocks[-1], self.checkpoint, x, packed, last)
+
+
+def run_block(block: nn.Module, checkpointed: bool, *given: Any) -> Tensor:
+    """What ``block`` makes of ``given``; checkpointed, a training step keeps its input alone.
+
+    Backward then computes the block once more, with the same dropout: memory for time.
+    """
+    if checkpointed and torch.is_grad_enabled():
+        again: Tensor = checkpoint(block, *given, use_reentrant=False)
+        return again
+    found: Tensor = block(*given)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,6 +83,7 @@ class Tables(nn.Module):
                 if at.width != width
             }
         )
+        self.low = nn.ModuleDict()  # width -> a `Change` on top of its block
         for name, layout in self.layouts.items():
             for number, part in enumerate(self._parts(name)):
                 nn.init.normal_(part, mean=float(layout.rule == "quotient" and number == 1), std=START)
@@ -93,6 +95,14 @@ class Tables(nn.Module):
 
     def _of(self, width: int) -> nn.Parameter:
         return self.get_parameter(f"block_{width}")
+
+    def places(self) -> dict[str, tuple[int, slice]]:
+        """Name in a state dict -> width of the block, and rows of it, where that table or part of one lies."""
+        return {
+            f"{_key(name)}.{'rest' if number else 'weight'}": (layout.width, slice(first, first + size))
+            for name, layout in self.layouts.items()
+            for number, (first, size) in enumerate(layout.parts)
+        }
 
     def whole(self, name: str) -> bool:
         """Whether an id is one row of the block of the full width."""
@@ -122,8 +132,28 @@ class Tables(nn.Module):
     def gather(self, rows: Tensor, vectors: Tensor | None = None) -> Tensor:
         """Rows (...) of ``vectors`` (N, D), or of the block itself: (..., D)."""
         if vectors is None or vectors is self.block:
-            return F.embedding(rows, self.block, sparse=self.sparse)
+            return self._read(self.width, rows)
         return F.embedding(rows, vectors)
+
+    def _read(self, width: int, rows: Tensor) -> Tensor:
+        """Rows (...) of the block of a width, changed as `adapt` says: (..., width)."""
+        found = F.embedding(rows, self._of(width), sparse=self.sparse)
+        if str(width) in self.low:
+            found = found + self.low[str(width)](rows)
+        return found
+
+    def adapt(self, rank: int, scale: float) -> None:
+        """Read every row i as e_i + scale * a_i B from now on, a (N, rank) and B (rank, width); nothing at first."""
+        for block in self.blocks():
+            if len(block):
+                self.low[str(block.shape[1])] = LowRankRows(len(block), block.shape[1], rank, scale, self.sparse)
+
+    def merge(self) -> None:
+        """Make what `adapt` added a part of the rows."""
+        for width, low in self.low.items():
+            if isinstance(low, Change):
+                self._of(int(width)).data += low.change()
+        self.low = nn.ModuleDict()
 
     def bag(self, rows: Tensor, keep: Tensor, vectors: Tensor | None = None) -> Tensor:
         """Mean vector (B, D) of the rows (B, L) that ``keep`` (B, L) keeps, zeros where there is none.
@@ -135,17 +165,19 @@ class Tables(nn.Module):
         counted = keep.to(weight.dtype)
         sparse = own and self.sparse
         total = F.embedding_bag(rows, weight, mode="sum", per_sample_weights=counted, sparse=sparse)
+        change = self.low[str(self.width)] if own and str(self.width) in self.low else None
+        if isinstance(change, Change):
+            total = total + change.bag(rows, counted)
         return total / counted.sum(1, keepdim=True).clamp_min(1)
 
     def forward(self, name: str, ids: Tensor) -> Tensor:
         """Vectors (..., D) of ids (...) of a table."""
         layout = self.layouts[name]
-        block = self._of(layout.width)
-        vectors = F.embedding(self.rows(name, ids), block, sparse=self.sparse)
+        vectors = self._read(layout.width, self.rows(name, ids))
         if layout.rule == "quotient":
             first, size = layout.parts[1]
             rest = torch.where(ids > 0, 1 + (ids - 1) % (size - 1), 0) + first
-            vectors = vectors * F.embedding(rest, block, sparse=self.sparse)
+            vectors = vectors * self._read(layout.width, rest)
         if layout.width != self.width:
             vectors = self.projections[_key(name)](vectors)
         return vectors
@@ -176,8 +208,49 @@ class Tables(nn.Module):
                 else:
                     part.copy_(found)
         known = {f"{prefix}{_key(name)}.{part}" for name in self.layouts for part in ("weight", "rest")}
-        ours = (key for key in state_dict if key.startswith(prefix) and not key.startswith(f"{prefix}projections."))
+        parts = (f"{prefix}projections.", f"{prefix}low.")
+        ours = (key for key in state_dict if key.startswith(prefix) and not key.startswith(parts))
         unexpected_keys.extend(key for key in ours if strict and key not in known)
+
+
+class Change(nn.Module, ABC):
+    """What a strategy adds to rows of a block (N, D) while a phase lasts."""
+
+    @abstractmethod
+    def forward(self, rows: Tensor) -> Tensor:
+        """What is added to rows (...): (..., D)."""
+
+    def bag(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """Weighted sums (B, D) of what is added to rows (B, L)."""
+        found: Tensor = (self(rows) * weight[..., None]).sum(1)
+        return found
+
+    @abstractmethod
+    def change(self) -> Tensor:
+        """What becomes a part of all rows (N, D) when the phase ends."""
+
+
+class LowRankRows(Change):
+    """A change of rows (N, D): scale * a B, with a (N, rank) of zeros and B (rank, D)."""
+
+    def __init__(self, rows: int, width: int, rank: int, scale: float, sparse: bool) -> None:
+        super().__init__()
+        self.scale, self.sparse = scale, sparse
+        self.a = nn.Parameter(torch.zeros(rows, rank))
+        self.b = nn.Parameter(torch.randn(rank, width))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(...) -> (..., D)."""
+        return self.scale * F.embedding(rows, self.a, sparse=self.sparse) @ self.b
+
+    def bag(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """Weighted sums (B, D) of the changes of rows (B, L)."""
+        total = F.embedding_bag(rows, self.a, mode="sum", per_sample_weights=weight, sparse=self.sparse)
+        return self.scale * total @ self.b
+
+    def change(self) -> Tensor:
+        """(N, D)."""
+        return (self.scale * self.a @ self.b).detach()
 
 
 def _check(sizes: Mapping[str, int], shrink: Mapping[str, Mapping[str, int]]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.adamw import adamw
 
 Rule = Literal["adagrad", "adam"]
@@ -156,7 +157,9 @@ def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
             parameter.grad = rows_gradient(rows, gradient, parameter)
         if gradient is not None:
             parts.append(gradient)
-    norm = torch.stack([part.norm() for part in parts]).norm() if parts else torch.zeros(())
+    norms = [part.norm() for part in parts]
+    norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]  # of FSDP2
+    norm = torch.stack(norms).norm() if parts else torch.zeros(())
     factor = (largest / (norm + 1e-6)).clamp_max(1.0)
     for part in parts:
         part.mul_(factor)

@@ -72,8 +72,9 @@ def comparison(metrics: Mapping[str, Any], out_png: Path, most: int = 4) -> Path
     task = str(words.table(metrics, "main").get("task") or "") or next(iter(words.tasks(metrics)), "")
     names = words.columns(metrics, task)
     shown = [
-        m for m in words.metric_names(metrics, task) if any(_score(metrics, task, m, n) is not None for n in names)
-    ]
+        m for m in words.metric_names(metrics, task)
+        if "/history_" not in m and any(_score(metrics, task, m, n) is not None for n in names)
+    ]  # fmt: skip
     shown = shown[:most]
     width = min(2, max(1, len(shown)))
     height = max(1, math.ceil(len(shown) / width))
@@ -93,6 +94,27 @@ def comparison(metrics: Mapping[str, Any], out_png: Path, most: int = 4) -> Path
         note = " · whisker: interval of grafted - twin" if whisker else ""
         title = f"{_verbatim(task)} · test{note}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+    return _save(figure, out_png)
+
+
+def scaling(curves: Mapping[str, Sequence[tuple[float, float, float]]], metric: str, out_png: Path) -> Path:
+    """Training loss and a validation metric against compute: name -> (FLOPs, loss, score) of each epoch."""
+    figure = Figure(figsize=(9.2, 3.9), layout=ConstrainedLayoutEngine(wspace=0.06, hspace=0.06), facecolor="white")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, squeeze=False).flatten()
+    colours = dict(zip(curves, (GRAFTED, TWIN, *EXTRA), strict=False))
+    for place, (axes, title) in enumerate(zip(panels, ("training loss", f"validation {metric}"), strict=True)):
+        for name, points in curves.items():
+            shown = [(point[0], point[1 + place]) for point in points if point[0] > 0 and point[1 + place] is not None]
+            axes.plot(*zip(*shown, strict=True), marker="o", markersize=3.5, linewidth=1.6,
+                      color=colours.get(name, OTHER), label=_verbatim(name)) if shown else None  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_title(_verbatim(title), fontsize=10, loc="left", color=INK)
+        _clean(axes)
+        axes.set_xlabel("FLOPs of training", fontsize=9, color=INK)
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=10)
     return _save(figure, out_png)
 
 
@@ -162,7 +184,9 @@ def _panels(curves: Mapping[str, Any], targets: Sequence[str], main: str) -> lis
     losses.sort(key=lambda n: _PARTS.index(n[11:]) if n[11:] in _PARTS else len(_PARTS))
     parts = (name.split("/") for name in curves if name.startswith("val/"))
     scores = ["/".join(p) for p in parts if len(p) == 3 and (not targets or p[1] in targets)]
-    scores = [name for name in scores if (metric := name.rsplit("/", 1)[-1]) == main or metric not in words.ASIDE]
+    metrics = {name.rsplit("/", 1)[-1] for name in scores}
+    drawn = {name for name in words.brief({"main": {"metric": main}}, sorted(metrics)) if not words.of_lists(name)}
+    scores = [name for name in scores if name.rsplit("/", 1)[-1] in drawn]
     return [*losses, *sorted(scores, key=lambda name: name.rsplit("/", 1)[-1] != main)]
 
 

@@ -19,12 +19,13 @@ LOSSES = ("source", "target", "shared")
 
 
 def rows_in(batch: Any) -> int:
-    """Rows of a batch: the first axis of a stream's tensors, summed over streams."""
+    """Rows of a batch: the first axis of a stream's tensors, summed over streams; a catalogue's rows are no rows."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 0
     if isinstance(batch, Mapping):
-        if any(isinstance(value, Tensor) for value in batch.values()):
-            return max((rows_in(value) for value in batch.values() if isinstance(value, Tensor)), default=0)
+        own = [value for name, value in batch.items() if isinstance(value, Tensor) and name != "catalogue"]
+        if own:
+            return max(rows_in(value) for value in own)
         return sum(rows_in(value) for value in batch.values())
     if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
         return rows_in(batch[0]) if batch else 0  # (batch, batch_idx, dataloader_idx) of a CombinedLoader

@@ -111,7 +111,7 @@ def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
     lines = []
     for key, why in words.table(metrics, "reasons").items():
         parts = key.split("/")[2:]  # after what was measured and the task; a baseline, the metric, its cohort
-        if words.brief(metrics, parts) == parts:
+        if words.brief(metrics, parts) == parts and not any(map(words.of_lists, parts)):
             lines.append(Text(f"  – {key}: {why}", style="dim"))  # noqa: RUF001
     return lines
 
@@ -124,6 +124,18 @@ def verdict_line(metrics: Mapping[str, Any]) -> Text:
         if more:
             line.append(f"\n{more}", style="not bold default")
     return line
+
+
+def cost_line(metrics: Mapping[str, Any]) -> Text:
+    """``12,345 parameters (tables 12,000 · trunk 345) · 1.2 GFLOP a step, 34.5 GFLOP/s, 12% of a matrix product's``."""
+    fit = words.table(metrics, "fit")
+    parts = " · ".join(f"{name} {count:,}" for name, count in words.table(fit, "parameters_of").items())
+    said = f"{fit.get('parameters', 0):,} parameters ({parts})"
+    share = words.number(fit.get("utilisation"))
+    if share is not None:
+        step, speed = (words.amount(fit[key], "FLOP") for key in ("flops_per_step", "flops_per_second"))
+        said += f" · {step} a step, {speed}/s, {share:.0%} of the limit ({fit['limit_from']})"
+    return Text(said, style="dim")
 
 
 def closing_lines(folder: Path, command: str | Sequence[str]) -> Text:

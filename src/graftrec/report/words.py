@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ DASH = "–"  # noqa: RUF001
 GRAFTED = "grafted"
 TWIN = "twin"
 # What metrics.json and report.html hold and a screen has no room for, unless it is the run's main metric.
+LISTS = ("coverage", "novelty", "popularity_bias")  # of all users' lists together: neither higher nor lower is better
 ASIDE = ("ap", "precision", "recall", "f1", "copc", "gauc_coverage", "r2")
 
 Metrics = Mapping[str, Any]
@@ -28,6 +30,15 @@ def shown(value: Any) -> str:
     if x is None:
         return DASH
     return f"{x:.3f}" if abs(x) < 100 else f"{x:,.1f}"
+
+
+def amount(value: Any, unit: str) -> str:
+    """Three digits of a large number with its unit: ``1.23 GFLOP``."""
+    x = number(value)
+    if x is None:
+        return DASH
+    step = min(6, int(math.log10(max(1.0, x)) // 3))
+    return f"{x / 1000**step:.3g} {'kMGTPE'[step - 1] if step else ''}{unit}"
 
 
 def signed(value: Any) -> str:
@@ -61,8 +72,9 @@ def table(metrics: Metrics, *keys: str) -> Metrics:
 
 
 def label(name: str) -> str:
-    """``ndcg@10/first_time`` as ``ndcg@10 · first time``; ``item_knn`` as ``item knn``."""
-    return name.replace("/", " · ").replace("_", " ")
+    """``ndcg@10/first_time`` as ``ndcg@10 · first time``, ``history_1_4`` as ``history 1-4``."""
+    name = re.sub(r"history_(\d+)_(\d+)$", r"history \1-\2", name)
+    return re.sub(r"history_([1-9]\d*)$", r"history \1+", name).replace("/", " · ").replace("_", " ")
 
 
 def tasks(metrics: Metrics) -> list[str]:
@@ -84,9 +96,22 @@ def metric_names(metrics: Metrics, task: str) -> list[str]:
 
 
 def brief(metrics: Metrics, names: Sequence[str]) -> list[str]:
-    """Those metrics that a screen shows: not `ASIDE`, nor its cohorts."""
-    main = table(metrics, "main").get("metric")
-    return [name for name in names if (first := name.partition("/")[0]) not in ASIDE or first == main]
+    """Those metrics that a screen shows: not `ASIDE`, nor lists of other lengths, nor all cohorts by history."""
+    main = str(table(metrics, "main").get("metric"))
+    length = main.partition("@")[2]
+
+    def kept(name: str) -> bool:
+        metric, _, cohort = name.partition("/")
+        stem = metric.partition("@")[0]
+        other = metric != f"{stem}@{length}" and f"{stem}@{length}" in names
+        return metric == main or not (metric in ASIDE or other or cohort.startswith("history_"))
+
+    return [name for name in names if kept(name)]
+
+
+def of_lists(metric: str) -> bool:
+    """Whether a metric is of all users' lists together, so that no user has a value."""
+    return metric.partition("@")[0] in LISTS
 
 
 def baseline_names(metrics: Metrics, task: str) -> list[str]:

@@ -16,7 +16,7 @@ from graftrec.losses.base import Form, Loss, masked_mean
 from graftrec.metrics.pointwise import Value
 from graftrec.schema import Label
 
-LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "ece")
+LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "ece", "loss")
 
 
 Reads = Literal["trunk", "encoder", "positions"]
@@ -39,6 +39,7 @@ class Task(nn.Module, ABC):
 
     ranks = False  # True: evaluated on rankings of a catalogue, else on rows
     over_catalogue = False  # True: learns by `learn` from vectors of all items, whose logits are never there at once
+    compares = False  # True: learns by `Alignment.compare` from what it reads of several streams
     main: str  # the metric that chooses a checkpoint when this task is the target
     kinds: tuple[str, ...]  # of labels that it can learn
     forms: tuple[Form, ...] = ("one",)  # of losses that its logits can have
@@ -75,6 +76,11 @@ class Task(nn.Module, ABC):
 
         self.register_buffer("prior", torch.zeros(()) if prior is None else prior)
         self.prior: Tensor
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams that it reads: one, unless the task says otherwise."""
+        return (self.stream,)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
@@ -9,23 +12,36 @@ from graftrec.batch import Batch, Read
 from graftrec.heads.base import Head
 from graftrec.heads.dot import Dot
 from graftrec.losses.base import Loss, everywhere
-from graftrec.losses.catalogue import catalogue_softmax
+from graftrec.losses.catalogue import catalogue_softmax, loss_on_lists
+from graftrec.losses.info_nce import InfoNce
 from graftrec.schema import Label
 from graftrec.tasks.base import known
 from graftrec.tasks.ranking import RankingTask
+
+Drawn = Literal["uniform", "popularity", "batch"]
 
 
 class NextItem(RankingTask):
     """Learns at every position of a sequence which item of the catalogue follows, by comparing z with item vectors.
 
     Item vectors are the encoder's own (tied), content and all. With ``negatives=0`` and the loss ``cross_entropy`` it
-    is the softmax over all N items, in blocks; else each step draws ``negatives`` items, the same for all positions,
-    and a loss on lists learns the one that follows against them: ``info_nce`` is the sampled softmax, without a
-    correction by log q, as all items are drawn alike. Where the item that follows was drawn, it is no negative.
+    is the softmax over all N items, in blocks; else ``negatives`` items are drawn, and a loss on lists learns the one
+    that follows against them: ``info_nce`` (the sampled softmax), ``gbce`` or ``bpr``.
+
+    What is drawn with chances q that differ has log q taken off its logit, the target's as well (Y. Bengio, J. Senecal,
+    Adaptive Importance Sampling, 2008, https://doi.org/10.1109/TNN.2007.912312; X. Yi et al., Sampling-Bias-Corrected
+    Neural Modeling, RecSys 2019, https://doi.org/10.1145/3298689.3346996, equation 5), so that the best logits are
+    log p whatever q is. Where we differ: q is the share of an item in a sample of training labels, one of each kind
+    added (Yi et al. keep a running estimate); where the item that follows was drawn, it is no negative.
+
+    A column ``next_<behaviour>`` learns what follows only where it was chosen in that way, and is judged by what was.
 
     Args:
         head: ``dot``. loss: ``cross_entropy``, or one on lists. negatives: items drawn for each step, 0 for all.
-        k: length of the list that counts.
+        drawn: ``uniform``; ``popularity``, by the share in training labels; ``batch``, from what follows elsewhere in
+            the batch, which is popularity as well. own: whether each position has negatives of its own; else all have
+            the same.
+        k: length of the list that counts. at: further lengths, with the same metrics over all users.
     """
 
     kinds = ("category",)
@@ -41,8 +57,11 @@ class NextItem(RankingTask):
         label: Label,
         weight: float = 1.0,
         negatives: int = 0,
+        drawn: Drawn = "uniform",
+        own: bool = False,
         prior: Tensor | None = None,
         k: int = 10,
+        at: Sequence[int] = (),
     ) -> None:
         super().__init__(head, loss, stream, column, label, "positions", weight, prior=prior)
         if not isinstance(head, Dot):
@@ -54,8 +73,22 @@ class NextItem(RankingTask):
                 f"loss and negatives should fit: cross_entropy with negatives=0, or a loss on lists with more. Found "
                 f"{type(loss).__name__} with negatives={negatives}."
             )
-        self.dot, self.negatives = head, negatives
-        self.judge_at(k)
+        if drawn not in get_args(Drawn):
+            raise ValueError(f"drawn should be one of {', '.join(get_args(Drawn))}. Found {drawn}.")
+        if not negatives and (drawn != "uniform" or own):
+            raise ValueError(f"drawn and own are of use with negatives. Found drawn={drawn}, own={own} without.")
+        if drawn != "uniform" and self.prior.shape != (label.classes,):
+            raise ValueError(f"prior should be ({label.classes},), log shares. Found {tuple(self.prior.shape)}.")
+        if drawn != "uniform" and isinstance(loss, InfoNce) and loss.temperature != 1:
+            raise ValueError(  # it would divide log q as well
+                f"temperature should be the head's where log q is taken off. Found loss.temperature={loss.temperature}."
+            )
+        self.dot, self.negatives, self.drawn, self.own = head, negatives, drawn, own
+        loss.sampled(negatives / max(1, label.classes - 1))
+        self.register_buffer("_below", self.prior.double().exp().flatten().cumsum(0), persistent=False)
+        self._below: Tensor
+        self.relevant = "relevant" if column == "next" else f"{column}_relevant"
+        self.judge_at(k, at)
 
     def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
         """Logits (B, N) of z (B, D) and the catalogue (1, N, D)."""
@@ -69,16 +102,23 @@ class NextItem(RankingTask):
             raise ValueError(f"'{self.column}' should come with a catalogue. Found none in stream '{self.stream}'.")
         label = self.labels(batch)
         kept = known(label)
-        queries, target, items = self.dot.query(read.z[kept]), label[kept], read.candidate[0]
+        queries, target, items = self.dot.query(read.z[kept]), label[kept], self.dot.items(read.candidate[0])
+        weight = self.row_weights(label, batch)[kept]
         if not self.negatives:
-            weight = self.row_weights(label, batch)[kept]
             return catalogue_softmax(queries, items, target, weight * everywhere(kept.sum()))
-        drawn = torch.randint(len(items), (self.negatives,), device=items.device)
-        own = (queries * items[target]).sum(-1, keepdim=True)
-        logits = torch.cat([own, queries @ items[drawn].T], 1)
-        answer = torch.zeros_like(logits)
-        answer[:, 0] = 1
-        there = torch.cat([torch.ones_like(target[:, None], dtype=torch.bool), drawn != target[:, None]], 1)
-        values, counted = self.criterion.measure(logits, answer, there)
-        weight = self.row_weights(label, batch)[kept][:, None]
-        return (values * weight * counted).sum() * everywhere(counted.sum())
+        log_q = None if self.drawn == "uniform" else self.prior
+        total, count = loss_on_lists(self.criterion, queries, items, target, self.draw(target), weight, log_q)
+        return total * everywhere(count)
+
+    def draw(self, target: Tensor) -> Tensor:
+        """Places of negatives for targets (P,) in the catalogue: (K,), or (P, K) where each has its own."""
+        shape = (len(target), self.negatives) if self.own else (self.negatives,)
+        if self.drawn == "batch" and len(target):
+            return target[torch.randint(len(target), shape, device=target.device)]
+        if self.drawn == "popularity":
+            at = torch.rand(shape, device=target.device, dtype=torch.float64) * self._below[-1]
+            return torch.searchsorted(self._below, at).clamp_max(len(self._below) - 1)
+        return torch.randint(self.label.classes, shape, device=target.device)
+
+    def update(self, logits: Tensor, batch: Batch, given: Tensor | None = None) -> None:
+        super().update(logits, batch | {"relevant": batch[self.relevant]}, given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from graftrec.heads.base import Head
@@ -14,7 +16,7 @@ class Recommendation(RankingTask):
     """Learns a ``binary`` label of each candidate (B, C), and is evaluated by ranking the whole catalogue.
 
     Args:
-        k: length of the list that counts.
+        k: length of the list that counts. at: further lengths, with the same metrics over all users.
     """
 
     kinds = ("binary",)
@@ -30,9 +32,10 @@ class Recommendation(RankingTask):
         weight: float = 1.0,
         prior: Tensor | None = None,
         k: int = 10,
+        at: Sequence[int] = (),
     ) -> None:
         super().__init__(head, loss, stream, column, label, weight=weight, prior=prior)
-        self.judge_at(k)
+        self.judge_at(k, at)
 
     def predict(self, logits: Tensor) -> Tensor:
         return logits.float().sigmoid()

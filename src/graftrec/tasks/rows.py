@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -23,9 +23,9 @@ class RowTask(Task):
 
     def update(self, logits: Tensor, batch: Batch, given: Tensor | None = None) -> None:
         found = {name: values.detach() for name, values in self.seen(logits, batch, given).items()}
-        cold = [batch[name] for name in ("cold_user", "cold_item") if name in batch]
-        if cold:
-            found["cohort"] = cold[0].long() + (2 * cold[1].long() if len(cold) > 1 else 0)
+        cohort = cohort_of(batch)
+        if cohort is not None:
+            found["cohort"] = cohort
         self._kept = self._kept or {}
         for name, values in found.items():
             self._kept.setdefault(name, []).append(values)
@@ -51,15 +51,7 @@ class RowTask(Task):
         if not seen or not len(seen["label"]):
             return {self.main: Value(None, "0 rows")}
         self._units = self.per_row(seen["prediction"], seen["label"])
-        cohorts = seen.pop("cohort", None)
-        found = self.metrics(seen)
-        if cohorts is not None:
-            for number, cohort in enumerate(COHORTS):
-                own = cohorts == number
-                if bool(own.any()):
-                    values = self.metrics({name: part[own] for name, part in seen.items()})
-                    found |= {f"{name}/{cohort}": value for name, value in values.items()}
-        return found
+        return by_cohort(self.metrics, seen, seen.pop("cohort", None))
 
     def units(self) -> dict[str, Tensor]:
         return self._units or {}
@@ -71,6 +63,27 @@ class RowTask(Task):
     def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Metrics that are means over rows, row by row, higher is better."""
         return {}
+
+
+def cohort_of(batch: Batch) -> Tensor | None:
+    """Which of `COHORTS` each row (B,) is in; none where all of the stage are warm."""
+    cold = [batch[name] for name in ("cold_user", "cold_item") if name in batch]
+    return cold[0].long() + (2 * cold[1].long() if len(cold) > 1 else 0) if cold else None
+
+
+def by_cohort(
+    metrics: Callable[[Mapping[str, Tensor]], dict[str, Value]], seen: Mapping[str, Tensor], cohorts: Tensor | None
+) -> dict[str, Value]:
+    """``metrics`` of columns (n, ...), and as ``metric/cohort`` of the rows of each of ``cohorts`` (n,), if any."""
+    found = metrics(seen)
+    if cohorts is None:
+        return found
+    for number, cohort in enumerate(COHORTS):
+        own = cohorts == number
+        if bool(own.any()):
+            values = metrics({name: part[own] for name, part in seen.items()})
+            found |= {f"{name}/{cohort}": value for name, value in values.items()}
+    return found
 
 
 def correct(prediction: Tensor, label: Tensor) -> Tensor:

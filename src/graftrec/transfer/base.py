@@ -3,9 +3,75 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from graftrec.batch import Batch
+from graftrec.tasks.base import Task
 
 ROLES = ("source", "target", "shared")
+SHARED = ("encoder.", "interaction.", "trunk.")  # what all tasks read; not every model has an interaction
+OPTIONAL = ("interaction.",)
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a phase finds: weights of earlier phases.
+
+    Attributes:
+        states: phase -> names of a state dict -> tensors.
+        loaded: names of the state dict that were carried into this phase.
+        teacher: (phase, stream, source or empty for any) -> a model with that phase's weights, whose source tasks read
+            ``stream``; ValueError where they cannot.
+    """
+
+    states: Mapping[str, State] = field(default_factory=dict)
+    loaded: tuple[str, ...] = ()
+    teacher: Callable[[str, str, str], nn.Module] | None = None
+
+
+class Means:
+    """What a phase adds to plain training; each method does nothing unless a strategy says otherwise.
+
+    It serves one phase of one run. ``model`` has the parts ``encoder``, ``trunk`` and ``tasks``, and perhaps
+    ``interaction``.
+    """
+
+    stays = False  # True: what it builds is still there when the phase has ended, so a model that serves needs it too
+    replaces_decay = False  # True: the optimizer's own weight decay is 0 in this phase
+
+    def build(self, model: nn.Module) -> None:
+        """Put parts into a model whose weights are there, and whose frozen parameters are frozen.
+
+        Raises:
+            ValueError: a model that has no place for them.
+        """
+
+    def start(self, model: nn.Module, past: Past) -> None:
+        """Look at the model and at what earlier phases left, before the first step.
+
+        Called once more before anything is trained, with the weights that all begin with.
+
+        Raises:
+            ValueError: what this phase needs is not there.
+        """
+
+    def loss(self, name: str, task: Task, loss: Tensor, logits: Tensor | None, stream: str, batch: Batch) -> Tensor:
+        """What a task learns by in place of ``loss``; there are no logits where it learns over a catalogue."""
+        return loss
+
+    def gradients(self) -> None:
+        """Change gradients after a backward pass, before they are clipped."""
+
+    def stepped(self) -> None:
+        """Change weights after a step."""
+
+    def finish(self, model: nn.Module) -> str:
+        """Leave the model, which has its best weights, as the next phase and the evaluation want it; what to report."""
+        return ""
 
 
 @dataclass(frozen=True)
@@ -16,6 +82,8 @@ class Phase:
         frozen: prefixes of parameter names that do not train.
         start_from: name of an earlier phase whose weights are carried over.
         carry: prefixes of parameter names that are carried over.
+        rates: prefix of parameter names -> what the learning rate is multiplied with; the longest that fits counts.
+        means: what is done beside plain training, in this order.
     """
 
     name: str
@@ -23,7 +91,9 @@ class Phase:
     epochs: int
     frozen: tuple[str, ...] = ()
     start_from: str | None = None
-    carry: tuple[str, ...] = ("encoder.", "trunk.")
+    carry: tuple[str, ...] = SHARED
+    rates: Mapping[str, float] = field(default_factory=dict)
+    means: tuple[Means, ...] = ()
 
 
 class Transfer(ABC):
@@ -32,3 +102,10 @@ class Transfer(ABC):
     @abstractmethod
     def phases(self) -> list[Phase]:
         """The phases in order; the last one leaves the model that is evaluated."""
+
+
+def at_least_one(**numbers: int) -> None:
+    """ValueError where one of the ``numbers`` is below 1."""
+    if min(numbers.values()) < 1:
+        names, found = " and ".join(numbers), " and ".join(map(str, numbers.values()))
+        raise ValueError(f"{names} should be at least 1. Found {found}.")

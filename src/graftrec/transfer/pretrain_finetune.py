@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from graftrec.transfer.base import Phase, Transfer
+from collections.abc import Sequence
+
+from graftrec.transfer.base import SHARED, Phase, Transfer, at_least_one
 
 
 class PretrainFinetune(Transfer):
@@ -11,17 +13,21 @@ class PretrainFinetune(Transfer):
     Args:
         pretrain: epochs of the first phase.
         finetune: epochs of the second.
-        freeze: keep the carried encoder and trunk as they are in the second phase (only the head learns).
+        freeze: keep what was carried as it is in the second phase (only the head learns).
+        carry: prefixes of the names of parameters that the second phase starts from.
     """
 
-    def __init__(self, pretrain: int = 2, finetune: int = 4, freeze: bool = False) -> None:
-        if min(pretrain, finetune) < 1:
-            raise ValueError(f"pretrain and finetune should be at least 1. Found {pretrain} and {finetune}.")
-        self.pretrain, self.finetune, self.freeze = pretrain, finetune, freeze
+    def __init__(
+        self, pretrain: int = 2, finetune: int = 4, freeze: bool = False, carry: Sequence[str] = SHARED
+    ) -> None:
+        at_least_one(pretrain=pretrain, finetune=finetune)
+        if not carry:
+            raise ValueError("carry should have a prefix of names. Found none.")
+        self.pretrain, self.finetune, self.freeze, self.carry = pretrain, finetune, freeze, tuple(carry)
 
     def phases(self) -> list[Phase]:
-        frozen = ("encoder.", "trunk.") if self.freeze else ()
+        frozen = self.carry if self.freeze else ()
         return [
             Phase("pretrain", ("source", "shared"), self.pretrain),
-            Phase("finetune", ("target",), self.finetune, frozen, start_from="pretrain"),
+            Phase("finetune", ("target",), self.finetune, frozen, start_from="pretrain", carry=self.carry),
         ]

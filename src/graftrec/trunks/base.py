@@ -23,10 +23,14 @@ class Trunk(nn.Module, ABC):
     sequential: bool = False  # True: z is (B, L, out_dim), one for each event; (B, 1, out_dim) where the last is asked
     cloze: bool = False  # True: z says what was hidden, and `Encoded.hidden` says where; others refuse a batch with it
     uses_candidate: bool = False  # True: the trunk reads the candidate, and ranking repeats it per block of items
+    by: str = ""  # an attribute of the items of the history, whose ids it reads: `Encoded.attributes`
 
     @abstractmethod
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
-        """Representation z (B, out_dim) for each of ``tasks``, or (B, L, out_dim) if the trunk is `sequential`."""
+        """Representation z (B, out_dim) for each of ``tasks``, or (B, L, out_dim) if the trunk is `sequential`.
+
+        Losses of the trunk's own go to `Encoded.aside`, if it is there; they are added to the tasks' balanced one.
+        """
 
     @abstractmethod
     def meeting(self) -> nn.Module:

@@ -23,6 +23,7 @@ class BERT4Rec(Trunk):
 
     Args:
         layers, heads: of attention. positions: that are told apart; events further back share the last one's.
+        checkpoint: whether a step keeps the blocks' inputs alone and computes the rest once more, see `run_block`.
     """
 
     sequential = True
@@ -37,13 +38,14 @@ class BERT4Rec(Trunk):
         expand: int = 4,
         positions: int = 50,
         dropout: float = 0.2,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if not history:
             raise ValueError("The BERT4Rec trunk reads a sequence, and these streams have no history.")
         self.out_dim = width
         self.hidden = nn.Parameter(torch.randn(width) * 0.02)
-        self.stack = AttentionStack(width, layers, heads, expand, positions, dropout, causal=False)
+        self.stack = AttentionStack(width, layers, heads, expand, positions, dropout, False, checkpoint)
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graftrec.batch import Encoded
+from graftrec.batch import Aside, Encoded
 from graftrec.nn.mlp import mlp
 from graftrec.nn.pooling import Attention, asked, from_start, last, must_have_history, places
-from graftrec.trunks.base import Trunk
+from graftrec.trunks.base import Trunk, masked_mean
 
 
 class CLSR(Trunk):
@@ -21,17 +22,22 @@ class CLSR(Trunk):
     fusion: g the last state of a third GRU(e), e_a the item asked about
     attention(x, q) = sum_j softmax_j(MLP([k_j; q; k_j - q; k_j * q])) x_j, k_j = W x_j
 
+    Its own losses, with p_l the mean of the history and p_s that of its newest events, which stand for the interests:
+    contrast:     b(l, p_l, p_s) + b(p_l, l, s) + b(s, p_s, p_l) + b(p_s, s, l), b(a, p, q) = softplus(a . q - a . p)
+    discrepancy:  cos(q_l, the start of q_s)
+
     Y. Zheng et al., Disentangling Long and Short-Term Interests for Recommendation, WWW 2022,
     https://arxiv.org/abs/2202.13090.
 
-    Where we differ: only the two encoders and the adaptive fusion are here. The contrastive loss, which pulls l to the
-    mean of the history and s to that of the newest events, and the one that keeps the queries apart need more of a
-    forward pass than z, the only thing that a trunk gives to tasks: what holds l and s apart is their form. Both
-    queries are linear maps of the user's one vector (the paper: two tables).
+    Where we differ: of the paper's two forms of b only BPR is here, as its logarithm, with which the authors' code
+    trains. Histories without more events than p_s is the mean of have one proxy and stay out (there: a threshold of its
+    own). The discrepancy is that code's -|q_l - q_s|^2, but on unit vectors: the square has no lower bound. Both
+    queries are linear maps of the user's one vector (there: two tables).
 
     Args:
         item: the field that alpha is compared by. user: the field of the queries. Every stream has both.
-        attention: widths of the MLPs of l, s and alpha.
+        attention: widths of the MLPs of l, s and alpha. contrast, discrepancy: weights of its own losses, at least 0.
+        newest: events that p_s is the mean of.
     """
 
     def __init__(
@@ -43,11 +49,20 @@ class CLSR(Trunk):
         item: str = "item",
         user: str = "user",
         attention: Sequence[int] = (36,),
+        contrast: float = 0.1,
+        discrepancy: float = 0.01,
+        newest: int = 3,
         hidden: Sequence[int] = (128, 64),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         must_have_history("CLSR", history)
+        if min(contrast, discrepancy) < 0 or newest < 1:
+            raise ValueError(
+                "contrast and discrepancy should be at least 0, and newest at least 1. "
+                f"Found {contrast}, {discrepancy} and {newest}."
+            )
+        self.contrast, self.discrepancy, self.newest = contrast, discrepancy, newest
         self.item, self.user = places("item", item, streams), places("user", user, streams)
         self.queries = nn.Linear(width, 2 * width)
         self.long, self.short = Attention(width, attention), Attention(width, attention)
@@ -66,8 +81,24 @@ class CLSR(Trunk):
         short = self.short(self.evolution(events)[0], intention, there)
         context = last(self.context(events)[0], there)
         alpha = torch.sigmoid(self.alpha(torch.cat([context, asked(encoded, self.item), long, short], 1)))
+        if encoded.aside is not None and self.contrast:
+            encoded.aside.append(self._contrast(long, short, events, there))
+        if encoded.aside is not None and self.discrepancy:
+            alike = F.cosine_similarity(lasting, first)
+            encoded.aside.append(Aside(self.discrepancy * alike.sum(), there.new_tensor(len(alike), dtype=torch.int64)))
         z = self.fuse(torch.cat([encoded.fields.flatten(1), alpha * long + (1 - alpha) * short], 1))
         return dict.fromkeys(tasks, z)
+
+    def _contrast(self, long: Tensor, short: Tensor, events: Tensor, there: Tensor) -> Aside:
+        """Each interest (B, D) is nearer to its proxy than to the other's, and each proxy to its own interest."""
+        count = there.sum(1)
+        newest = there & (torch.arange(there.shape[1], device=there.device) >= (count - self.newest)[:, None])
+        lasting, recent = masked_mean(events, there), masked_mean(events, newest)
+        apart, between = lasting - recent, long - short
+        pairs = torch.stack([-long * apart, short * apart, -lasting * between, recent * between])
+        loss = F.softplus(pairs.sum(2)).sum(0)
+        several = count > self.newest
+        return Aside(self.contrast * torch.where(several, loss, 0.0).sum(), several.sum())
 
     def meeting(self) -> nn.Module:
         return self.fuse[-3]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graftrec.batch import Encoded
+from graftrec.batch import Aside, Encoded
 from graftrec.nn.mlp import mlp
 from graftrec.nn.pooling import asked, from_start, must_have_history, places, softmax
 from graftrec.trunks.base import Trunk
@@ -17,15 +17,19 @@ from graftrec.trunks.base import Trunk
 class DIEN(Trunk):
     """z = f([fields; last of AUGRU(h, a)]), h = GRU(e), a_t = softmax_t(h_t W e_a): how the interest in a evolved.
 
-    G. Zhou et al., Deep Interest Evolution Network for Click-Through Rate Prediction, AAAI 2019,
-    https://arxiv.org/abs/1809.03672, equations 2 to 5 and 12 to 15.
+    Its own loss: alpha mean_t [-log sigmoid(h_t . e_{t+1}) - log(1 - sigmoid(h_t . e'))]: h_t tells the event that
+    follows from a drawn one e'.
 
-    Where we differ: the auxiliary loss, by which h_t tells the next event from a drawn one, is left out: it needs
-    negatives and a loss of the trunk's own; what trains h is the tasks alone. Recurrent layers have the two biases of
-    `nn.GRU`. The AUGRU is a loop over the longest history of a batch.
+    G. Zhou et al., Deep Interest Evolution Network for Click-Through Rate Prediction, AAAI 2019,
+    https://arxiv.org/abs/1809.03672, equations 2 to 7 and 12 to 15.
+
+    Where we differ: e' is another event of the batch, any but e_{t+1} itself, so what is popular is drawn often (the
+    paper: an item that was not clicked); the mean is over all events that have one behind them (equation 6 sums those
+    of one history). Recurrent layers have the two biases of `nn.GRU`. The AUGRU is a loop over the longest history of a
+    batch.
 
     Args:
-        item: the field that interests are compared with; every stream has it.
+        item: the field that interests are compared with; every stream has it. auxiliary: alpha, at least 0.
     """
 
     def __init__(
@@ -35,12 +39,15 @@ class DIEN(Trunk):
         history: bool,
         streams: Mapping[str, Sequence[str]],
         item: str = "item",
+        auxiliary: float = 1.0,
         hidden: Sequence[int] = (128, 64),
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         must_have_history("DIEN", history)
-        self.item = places("item", item, streams)
+        if auxiliary < 0:
+            raise ValueError(f"auxiliary should be at least 0. Found {auxiliary}.")
+        self.item, self.auxiliary = places("item", item, streams), auxiliary
         self.extractor = nn.GRU(width, width, batch_first=True)
         self.attention = nn.Linear(width, width, bias=False)
         self.evolution = AUGRU(width)
@@ -50,11 +57,24 @@ class DIEN(Trunk):
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         events, there = from_start(encoded)
         interests, _ = self.extractor(events)
+        if encoded.aside is not None and self.auxiliary:
+            encoded.aside.append(self._follows(interests, events, there))
         query = self.attention(asked(encoded, self.item))
         scores = torch.bmm(interests, query[:, :, None]).squeeze(2)
         evolved = self.evolution(interests, softmax(scores, there))
         z = self.fuse(torch.cat([encoded.fields.flatten(1), evolved], 1))
         return dict.fromkeys(tasks, z)
+
+    def _follows(self, interests: Tensor, events: Tensor, there: Tensor) -> Aside:
+        """The loss of states (B, M, D), by which each tells the next of the events (B, M, D) from a drawn one."""
+        behind = there[:, 1:]
+        states, others = interests[:, :-1][behind], events[there]
+        own = (there.flatten().cumsum(0).view(there.shape) - 1)[:, 1:][behind]  # where the next one is among others
+        further = torch.randint(1, max(2, len(others)), own.shape, device=own.device)
+        drawn = others[(own + further) % max(1, len(others))]
+        right, wrong = (states * others[own]).sum(1), (states * drawn).sum(1)
+        loss = F.softplus(-right) + F.softplus(wrong)
+        return Aside(self.auxiliary * loss.sum(), behind.sum())
 
     def meeting(self) -> nn.Module:
         return self.fuse[-3]

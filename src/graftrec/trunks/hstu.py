@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graftrec.batch import Encoded
-from graftrec.nn.packed import Packed
+from graftrec.nn.packed import Packed, run_block
 from graftrec.trunks.base import Trunk, sequence_of
 
 SCORES = 1 << 24  # of attention that are held at once
@@ -96,6 +96,7 @@ class HSTU(Trunk):
 
     Args:
         layers, heads: of attention. positions: distances that are told apart; larger ones share the last one's.
+        checkpoint: whether a step keeps the blocks' inputs alone and computes the rest once more, see `run_block`.
     """
 
     sequential = True
@@ -108,6 +109,7 @@ class HSTU(Trunk):
         heads: int = 2,
         positions: int = 200,
         dropout: float = 0.2,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if not history:
@@ -115,7 +117,7 @@ class HSTU(Trunk):
         if min(layers, positions) < 1:
             raise ValueError(f"layers and positions should be at least 1. Found {layers} and {positions}.")
         self.out_dim = width
-        self.scale = width**0.5  # the tables' first vectors are small
+        self.scale, self.checkpoint = width**0.5, checkpoint  # the tables' first vectors are small
         self.blocks = nn.ModuleList(PointwiseBlock(width, heads, positions, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -126,8 +128,8 @@ class HSTU(Trunk):
         times = None if encoded.times is None else packed.padded(packed.tokens(encoded.times))
         x = self.dropout(packed.tokens(history) * self.scale)
         for block in self.blocks[:-1]:
-            x = block(x, packed, times)
-        x = self.norm(self.blocks[-1](x, packed, times, encoded.last))
+            x = run_block(block, self.checkpoint, x, packed, times)
+        x = self.norm(run_block(self.blocks[-1], self.checkpoint, x, packed, times, encoded.last))
         z = x[:, None] if encoded.last else packed.sequences(x)
         return dict.fromkeys(tasks, z)
 

@@ -21,6 +21,7 @@ class SASRec(Trunk):
 
     Args:
         layers, heads: of attention. positions: that are told apart; events further back share the last one's.
+        checkpoint: whether a step keeps the blocks' inputs alone and computes the rest once more, see `run_block`.
     """
 
     sequential = True
@@ -34,12 +35,13 @@ class SASRec(Trunk):
         expand: int = 4,
         positions: int = 50,
         dropout: float = 0.2,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if not history:
             raise ValueError("The SASRec trunk reads a sequence, and these streams have no history.")
         self.out_dim = width
-        self.stack = AttentionStack(width, layers, heads, expand, positions, dropout, causal=True)
+        self.stack = AttentionStack(width, layers, heads, expand, positions, dropout, True, checkpoint)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:

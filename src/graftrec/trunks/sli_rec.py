@@ -22,6 +22,8 @@ class SLiRec(Trunk):
     Z. Yu et al., Adaptive User Modeling with Long and Short-Term Preferences for Personalized Recommendation,
     IJCAI 2019, https://doi.org/10.24963/ijcai.2019/585.
 
+    As in the paper it learns from what is asked alone: it has no loss of its own.
+
     Where we differ: the LSTM has no gates of its own for the time since the event before and until now, as a trunk does
     not see ages; time enters by the event vectors, to which the encoder adds a learned map of the age, and so reaches
     the ordinary gates. The context of alpha is all fields, the item among them.

@@ -541,6 +541,9 @@ def test_a_sequence_holds_training_events_and_then_what_is_strictly_before(
                     "row": (math.nan, math.nan, [row_ for *_, row_ in follow]),
                     "click": (math.nan, math.nan, [math.nan if c == math.inf else c for *_, c, _ in follow]),
                 }
+                for bit, way in enumerate(("view", "buy") if "sequence_behaviour" in batch else ()):
+                    places = [catalogue.index(item) if event >> bit & 1 else -1 for _, item, event, *_ in follow]
+                    answers[f"next_{way}"] = (-1, -1, places)
                 for column, (padding, missing, values) in answers.items():
                     values = [value if shown else missing for value, shown in zip(values, asked, strict=True)]
                     assert batch[column][row].tolist() == padded(values, padding), column
@@ -566,6 +569,14 @@ def test_a_sequence_holds_training_events_and_then_what_is_strictly_before(
                 moments = [start[user] for user in who]
                 if "relevant" in batch:
                     ranked += who
+                    for bit, way in enumerate(("view", "buy") if "sequence_behaviour" in batch else ()):
+                        chosen = frame.filter(
+                            pl.col("part") == 1 + STAGES.index(stage), pl.col("event") // 2**bit % 2 == 1
+                        )
+                        expected = [
+                            [item in set(chosen.filter(user=user)["item"]) for item in catalogue] for user in who
+                        ]
+                        assert batch[f"next_{way}_relevant"].tolist() == expected
                 else:
                     rows = batch["row"][:, 0].long().tolist()
                     judged += rows

@@ -190,6 +190,26 @@ def test_nothing_is_said_of_how_a_hidden_event_was_chosen() -> None:
     assert torch.equal(cloze["sequence_behaviour"] > 0, ~hidden & (cloze["sequence"] > 0))
 
 
+def test_each_behaviour_is_asked_about_where_it_follows_and_ranked_by_what_was() -> None:
+    rows = ROWS.with_columns(event=pl.int_range(pl.len()).mod(3).add(1).cast(pl.UInt8))
+    shop = Shop(rows, more={"behaviours": ("view", "buy")})
+    stream = sequences(shop, 3)
+    assert [label.name for label in stream.schema.labels] == ["next", "next_view", "next_buy"]
+    batch = train_batch(stream)
+    assert same(batch["next"], [[2, 0, 3], [-1, -1, 1], [-1, -1, 3], [-1, -1, 3]])
+    assert same(batch["next_view"], [[2, 0, -1], [-1, -1, -1], [-1, -1, -1], [-1, -1, -1]])
+    assert same(batch["next_buy"], [[2, -1, 3], [-1, -1, 1], [-1, -1, 3], [-1, -1, 3]])
+    assert sorted(stream.labels("next_view").tolist()) == [-1, -1, -1, -1, 0, 2]
+    (ranked,) = stream.evaluation("test")
+    assert same(ranked["relevant"], [[0, 0, 1, 0], [0, 1, 0, 0]])
+    assert same(ranked["next_view_relevant"], [[0, 0, 1, 0], [0, 0, 0, 0]])
+    assert same(ranked["next_buy_relevant"], [[0, 0, 0, 0], [0, 1, 0, 0]])
+    cloze = train_batch(sequences(shop, 3, mask=0.5))
+    assert torch.equal(cloze["next"] >= 0, (cloze["next_view"] >= 0) | (cloze["next_buy"] >= 0))
+    with pytest.raises(UserError, match="label 'next_buy': sequences have a column of that name"):
+        sequences(Shop(rows.rename({"like": "next_buy"}), labels={"next_buy": "binary"}, more=shop.more), 3)
+
+
 def test_evaluation_appends_the_event_to_be_guessed() -> None:
     stream = sequences(Shop(ROWS, labels={"like": "binary"}), 3, mask=0.2)
     for batch in stream.evaluation("test"):

@@ -232,7 +232,10 @@ def test_the_state_is_frozen_at_the_cut(stage: Stage, past: Past, shop: Shop, pr
     assert [everybody[number - 1] for number in users] == sorted({user for user, _, _ in inside.values()})
     assert set(LATE_USERS) & {everybody[number - 1] for number in users}
     raw, found = [], []
+    choices = [(u, i) for u, i, t, _ in past.lines if t < START["val"]]
+    share = {i: len({u for u, j in choices if j == i}) / len({u for u, _ in choices}) for i in past.items}
     for batch in ranked:
+        assert batch["popularity"].tolist() == pytest.approx([share[item] for item in past.items])
         assert batch["catalogue"].tolist() == [past.number(item) for item in past.items]
         for at, number in enumerate(batch["query"].tolist()):
             user = everybody[number - 1]
@@ -244,6 +247,9 @@ def test_the_state_is_frozen_at_the_cut(stage: Stage, past: Past, shop: Shop, pr
             window = {i for b, (u, _, items) in inside.items() if u == user for i in items}
             assert batch["relevant"][at].tolist() == [item in window for item in past.items]
             assert batch["fresh"][at].tolist() == [item not in before for item in past.items]
+            assert int(batch["history"][at]) == len([u for u, _, t, _ in past.lines if u == user and t < cut])
+            own = sum(share[item] for item in before) / len(before) if before else math.nan
+            assert float(batch["own_popularity"][at]) == pytest.approx(own, nan_ok=True)
             for place in range(at % 4, len(past.items), 4):
                 raw.append(list(past.cross(user, past.items[place], cut, attributes(shop)).values()))
                 found.append(batch["cross"][at, place])
@@ -277,8 +283,9 @@ def test_few_users_at_once_rank_the_same(protocol: Protocol, monkeypatch: pytest
     assert len(whole) == 1
     assert len(parts) > 3
     for name, values in whole[0].items():
-        together = parts[0][name] if name in ("catalogue", "cold_item") else torch.cat([part[name] for part in parts])
-        assert torch.equal(values, together), name
+        once = name in ("catalogue", "cold_item", "popularity")
+        together = parts[0][name] if once else torch.cat([part[name] for part in parts])
+        torch.testing.assert_close(values, together, rtol=0, atol=0, equal_nan=True)
 
 
 # What the catalogue and the tables know

@@ -17,6 +17,7 @@ from graftrec.losses.base import Loss, masked_mean
 from graftrec.losses.bce import Bce
 from graftrec.losses.bpr import Bpr
 from graftrec.losses.cross_entropy import CrossEntropy
+from graftrec.losses.gbce import Gbce
 from graftrec.losses.huber import Huber
 from graftrec.losses.info_nce import InfoNce
 from graftrec.losses.log_squared import LogSquared
@@ -118,7 +119,18 @@ def of_softmax(temperature: float) -> Callable[[float, list[float]], float]:
     return loss
 
 
+def of_gbce(t: float, rate: float) -> Callable[[float, list[float]], float]:
+    power = rate * (t * (1 - 1 / rate) + 1 / rate)
+
+    def loss(score: float, others: list[float]) -> float:
+        found = math.log(sigmoid(score) ** power) + sum(math.log(1 - sigmoid(other)) for other in others)
+        return -found / (1 + len(others))
+
+    return loss
+
+
 LISTS = [(Bpr(), of_pairs), (InfoNce(), of_softmax(1.0)), (InfoNce(temperature=0.4), of_softmax(0.4))]
+LISTS += [(Gbce(rate=0.1), of_gbce(0.75, 0.1)), (Gbce(0.0, 0.1), of_gbce(0, 1)), (Gbce(), of_gbce(0.5, 1.0))]
 
 
 @pytest.mark.parametrize(("loss", "of"), LISTS)
@@ -143,7 +155,39 @@ def test_lists_by_naive_loops(loss: Loss, of: Callable[[float, list[float]], flo
     assert gradient[3, [0, 3]].tolist() == [0, 0]  # unknown candidates
 
 
-@pytest.mark.parametrize("loss", [Bpr(), InfoNce()])
+def test_gbce_takes_the_rate_that_it_is_told_unless_it_is_set() -> None:
+    loss, fixed = Gbce(t=1.0), Gbce(t=1.0, rate=0.5)
+    assert loss.power == 1
+    for one in (loss, fixed):
+        one.sampled(0.2)
+    assert (loss.power, fixed.power) == (pytest.approx(0.2), 0.5)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
+def test_gbce_calibrates(t: float) -> None:
+    """With chances p and a rate a of drawing each other item, the best odds of sigmoid(s) are b p / (a (1 - p)).
+
+    Which is p / (1 - p), so sigmoid(s) = p, where t is 1; the gradient of the exact mean over all draws is 0 there.
+    """
+    chance, count = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64), 1
+    rate = count / (len(chance) - 1)
+    loss = Gbce(t)
+    loss.sampled(rate)
+    odds = loss.power * chance / (rate * (1 - chance))
+    score = odds.log().requires_grad_(True)
+    total = torch.zeros(())
+    for positive in range(4):
+        for negative in range(4):
+            if negative != positive:
+                row = torch.stack([score[positive], score[negative]])[None]
+                total = total + chance[positive] / 3 * loss(row, torch.tensor([[1.0, 0.0]])).sum()
+    (slope,) = torch.autograd.grad(total, score)
+    assert slope.tolist() == pytest.approx([0] * 4, abs=1e-7)
+    if t == 1:
+        assert score.sigmoid().tolist() == pytest.approx(chance.tolist())
+
+
+@pytest.mark.parametrize("loss", [Bpr(), InfoNce(), Gbce()])
 def test_nothing_to_compare_is_an_exact_zero(loss: Loss) -> None:
     score = torch.tensor([[3.0, 4.0]], requires_grad=True)
     values, counted = loss.measure(score, torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))
@@ -165,6 +209,8 @@ def test_lists_need_rows_of_candidates(loss: Loss) -> None:
         (lambda: Huber(delta=0.0), "delta should be positive"),
         (lambda: Bce(positive_weight=0.0), "positive_weight should be positive"),
         (lambda: InfoNce(temperature=-1.0), "temperature should be positive"),
+        (lambda: Gbce(t=1.5), "t should be in"),
+        (lambda: Gbce(rate=0.0), "rate should be above 0"),
         (lambda: Quantile([]), "quantiles should be rising"),
         (lambda: Quantile([0.5, 0.5]), "quantiles should be rising"),
         (lambda: Quantile([0.0, 0.5]), "quantiles should be rising"),

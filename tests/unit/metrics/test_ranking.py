@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from graftrec.metrics.ranking import ranking_metrics
 
 torch.set_num_threads(1)
-NAMES = ("ndcg", "recall", "hr", "mrr")
+NAMES = ("ndcg", "recall", "hr", "mrr", "map")
 
 
 def _in_order(hits, k):
-    """The four metrics of one list without ties, straight from their definitions."""
+    """The five metrics of one list without ties, straight from their definitions."""
     top, total = hits[:k], sum(hits)
     ideal = sum(1 / log2(rank + 2) for rank in range(min(k, total)))
     first = next((rank for rank, hit in enumerate(top) if hit), None)
@@ -23,6 +23,7 @@ def _in_order(hits, k):
         sum(top) / total,
         float(any(top)),
         0.0 if first is None else 1 / (first + 1),
+        sum(sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(top) if hit) / min(k, total),
     )
 
 
@@ -30,7 +31,7 @@ def _by_permutation(scores, relevant, candidates, k):
     """Mean over all orders that the scores allow."""
     items = [i for i in range(len(scores)) if candidates[i]]
     if not any(relevant[i] for i in items):
-        return [float("nan")] * 4
+        return [float("nan")] * 5
     values = [
         _in_order([relevant[i] for i in order], k)
         for order in permutations(items)
@@ -75,19 +76,45 @@ def test_a_constant_scorer_gets_chance(k):
     assert found[f"ndcg@{k}"].item() == pytest.approx(count * gain / width / ideal)
     chance = sum(comb(width - j - 1, count - 1) / comb(width, count) / (j + 1) for j in range(top))
     assert found[f"mrr@{k}"].item() == pytest.approx(chance)
+    precise = sum(count / width * (1 + (count - 1) / (width - 1) * j) / (j + 1) for j in range(top)) / min(k, count)
+    assert found[f"map@{k}"].item() == pytest.approx(precise)
 
 
 def test_hand_computed():
     scores = torch.tensor([[0.9, 0.8, 0.7, 0.6]])
     found = ranking_metrics(scores, torch.tensor([[False, True, False, True]]), k=3)
     assert found["ndcg@3"].item() == pytest.approx((1 / log2(3)) / (1 + 1 / log2(3)))
+    assert found["map@3"].item() == pytest.approx((1 / 2) / 2)
     assert (found["recall@3"].item(), found["hr@3"].item(), found["mrr@3"].item()) == (0.5, 1.0, 0.5)
+
+
+def test_few_and_many_relevant_items_are_counted_alike(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 9, (30, 40), generator=generator).double()
+    relevant = torch.rand(30, 40, generator=generator) < torch.linspace(0, 1, 30)[:, None]
+    candidates = torch.rand(30, 40, generator=generator) < 0.7
+    counted = ranking_metrics(scores, relevant, candidates, at=(3, 50))
+    monkeypatch.setattr("graftrec.metrics.ranking.FEW", 0)
+    ordered = ranking_metrics(scores, relevant, candidates, at=(3, 50))
+    for name, values in counted.items():
+        torch.testing.assert_close(values, ordered[name], equal_nan=True)
+
+
+def test_further_lengths_are_those_of_their_own():
+    generator = torch.Generator().manual_seed(1)
+    scores, relevant = torch.rand(20, 30, generator=generator), torch.rand(20, 30, generator=generator) < 0.2
+    found = ranking_metrics(scores, relevant, k=10, at=(1, 5))
+    assert list(found) == [f"{name}@{k}" for k in (10, 1, 5) for name in NAMES] + ["gauc"]
+    for k in (1, 5):
+        alone = ranking_metrics(scores, relevant, k=k)
+        for name in NAMES:
+            torch.testing.assert_close(found[f"{name}@{k}"], alone[f"{name}@{k}"], equal_nan=True)
 
 
 def test_non_candidates_never_count():
     scores, relevant = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[True, True, False]])
     found = ranking_metrics(scores, relevant, torch.tensor([[False, True, True]]), k=2)
-    assert [found[f"{name}@2"].item() for name in NAMES] == [1.0] * 4
+    assert [found[f"{name}@2"].item() for name in NAMES] == [1.0] * 5
 
 
 def test_agrees_with_sklearn_on_ties():

@@ -45,6 +45,18 @@ def test_a_screen_leaves_side_metrics_to_the_report(metrics: dict[str, Any]) -> 
     assert "0.124" in _printed(*terminal.result_tables(metrics))
 
 
+def test_a_screen_leaves_other_lengths_and_histories_to_the_report(metrics: dict[str, Any]) -> None:
+    metrics["test"]["recommend"] |= {"ndcg@5": 0.123, "ndcg@10/history_1_4": 0.124, "ndcg@10/history_100": 0.125}
+    metrics["test"]["recommend"] |= {"hr@10/history_0": 0.126, "novelty@10": 7.5}
+    metrics["test"]["interest"] |= {"recall@5": 0.127}
+    metrics["reasons"]["differences/recommend/novelty@10"] = "novelty@10 is no mean over users or rows"
+    text = _printed(*terminal.result_tables(metrics), *terminal.undefined_lines(metrics))
+    assert all(shown in text for shown in ("history 1-4", "0.124", "history 100+", "0.125", "7.500", "0.127"))
+    assert "0.123" not in text
+    assert "0.126" not in text
+    assert "no mean over users" not in text
+
+
 def test_markup_in_names_survives(metrics: dict[str, Any]) -> None:
     for part in ("test", "twin", "baselines", "differences", "roles"):
         metrics[part] = {"[/foo]" if key == "recommend" else key: value for key, value in metrics[part].items()}

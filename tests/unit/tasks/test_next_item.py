@@ -16,6 +16,7 @@ from graftrec.losses import catalogue
 from graftrec.losses.bpr import Bpr
 from graftrec.losses.catalogue import catalogue_softmax
 from graftrec.losses.cross_entropy import CrossEntropy
+from graftrec.losses.gbce import Gbce
 from graftrec.losses.info_nce import InfoNce
 from graftrec.schema import Label
 from graftrec.tasks.next_item import NextItem
@@ -47,6 +48,7 @@ def logits(made: NextItem, z: Tensor, items: Tensor) -> Tensor:
 @pytest.mark.parametrize("at_once", [ITEMS, 2 * ITEMS, 10**6])
 def test_blocks_are_the_cross_entropy_over_all_items(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "AT_ONCE", at_once)
+    monkeypatch.setattr(catalogue, "FEWEST", 1)
     made, (z, items, label) = task(), drawn()
     found = made.learn(Read(z, items), {"next": label})
     expected = F.cross_entropy(logits(made, z, items).flatten(0, 1), label.flatten(), ignore_index=-1)
@@ -82,27 +84,151 @@ def test_large_logits_stay_finite() -> None:
     assert all(part.isfinite().all() for part in torch.autograd.grad(total, [queries, items]))
 
 
-@pytest.mark.parametrize("loss", [InfoNce(), Bpr()])
-def test_drawn_negatives_are_the_loss_on_their_list(loss: Any) -> None:
-    made, (z, items, label) = task(loss=loss, negatives=6), drawn()
+DRAWS = [("uniform", False), ("uniform", True), ("popularity", False), ("popularity", True), ("batch", True)]
+PRIOR = torch.arange(1.0, ITEMS + 1).div(ITEMS * (ITEMS + 1) / 2).log()
+
+
+def of_list(loss: Any, own: Tensor, rest: Tensor) -> Tensor:
+    """A positive's logit () against those of its negatives (n,)."""
+    if isinstance(loss, InfoNce):
+        return torch.cat([own[None], rest]).logsumexp(0) - own
+    if isinstance(loss, Bpr):
+        return F.softplus(rest - own).mean()
+    return (loss.power * F.softplus(-own) + F.softplus(rest).sum()) / (1 + len(rest))
+
+
+@pytest.mark.parametrize("at_once", [1, 20, 10**6])
+@pytest.mark.parametrize(("drawn_by", "own"), DRAWS)
+@pytest.mark.parametrize("loss", [InfoNce, Bpr, Gbce])
+def test_drawn_negatives_are_the_loss_on_their_list(
+    loss: Any, drawn_by: str, own: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "AT_ONCE", at_once)
+    head = Dot(WIDTH, WIDTH, temperature=0.5 * WIDTH**0.5)
+    made = task(loss=loss(), negatives=6, drawn=drawn_by, own=own, prior=PRIOR, head=head)
+    z, items, label = drawn()
+    weight = torch.tensor([2.0, 0.5, 1.0])
     torch.manual_seed(7)
-    found = made.learn(Read(z, items), {"next": label})
+    found = made.learn(Read(z, items), {"next": label, "weight": weight})
     torch.manual_seed(7)
-    negatives = torch.randint(ITEMS, (6,)).tolist()
-    every, total, count = logits(made, z, items), 0.0, 0
-    for row in range(ROWS):
-        for place in range(LENGTH):
-            target = int(label[row, place])
-            others = [item for item in negatives if item != target]
-            if target < 0 or not others:
-                continue
-            own, rest = every[row, place, target], every[row, place, others]
-            if isinstance(loss, InfoNce):
-                total = total - own + torch.cat([own[None], rest]).logsumexp(0)
-            else:
-                total = total + F.softplus(rest - own).mean()
-            count += 1
+    places = (label >= 0).nonzero().tolist()
+    negatives = made.draw(label[label >= 0]).expand(len(places), -1)
+    every = logits(made, z, items) / 0.5
+    if drawn_by != "uniform":
+        every = every - PRIOR
+    total, count = torch.zeros(()), 0
+    for (row, place), those in zip(places, negatives.tolist(), strict=True):
+        target = int(label[row, place])
+        others = [item for item in those if item != target]
+        if others:
+            own_logit, rest = every[row, place, target], every[row, place, others]
+            total, count = total + weight[row] * of_list(made.criterion, own_logit, rest), count + 1
     torch.testing.assert_close(found, total / count)
+    inputs = [z, items, made.dot.scale]
+    pairs = zip(torch.autograd.grad(3 * found, inputs), torch.autograd.grad(3 * total / count, inputs), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_negatives_are_drawn_as_they_say(own: bool) -> None:
+    count = 200_000
+    target = torch.tensor([3, 3, 3, 8])
+    shape = (4, count // 4) if own else (count,)
+    share = {"uniform": torch.full((ITEMS,), 1 / ITEMS), "popularity": PRIOR.exp()}
+    share["batch"] = torch.bincount(target, minlength=ITEMS) / 4
+    for way, expected in share.items():
+        made = task(loss=InfoNce(), negatives=shape[-1], drawn=way, own=own, prior=PRIOR)
+        found = made.draw(target)
+        assert found.shape == shape
+        counts = torch.bincount(found.flatten(), minlength=ITEMS) / count
+        torch.testing.assert_close(counts, expected, atol=0.005, rtol=0)
+        assert not made.draw(target[:0]).numel() or not own
+
+
+@pytest.mark.parametrize("loss", [InfoNce(), Bpr()])
+def test_with_log_q_the_best_logits_are_the_chances(loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exact mean over targets p and one draw q has no slope at log p + constant; without log q it has."""
+    chance = torch.arange(ITEMS, 0, -1.0).square()
+    chance /= chance.sum()
+    made = task(head=Dot(1, 1), loss=loss, negatives=1, drawn="popularity", prior=PRIOR)
+    items = (chance.log() + 0.7)[None, :, None].requires_grad_(True)
+    z, slopes = torch.ones(1, ITEMS, 1), []
+    for log_q in (PRIOR, torch.zeros(ITEMS)):
+        made.prior = log_q
+        total = torch.zeros(())
+        for target in range(ITEMS):
+            for one in range(ITEMS):
+                if one != target:
+                    monkeypatch.setattr(made, "draw", lambda _, one=one: torch.tensor([one]))
+                    label = torch.full((1, ITEMS), -1)
+                    label[0, 0] = target
+                    mass = chance[target] * PRIOR[one].exp()
+                    total = total + mass * made.learn(Read(z, items), {"next": label})
+        slopes.append(torch.autograd.grad(total, items)[0].abs().max().item())
+    assert slopes[0] < 1e-6 < 1e-2 < slopes[1]
+
+
+def test_many_draws_come_near_the_softmax_over_all() -> None:
+    """Uniform draws without the target: the sum over K negatives is K / N of that over all others."""
+    z, items, label = drawn()
+    made = task(loss=InfoNce(), negatives=300_000)
+    every = logits(made, z, items).flatten(0, 1)
+    kept = label.flatten() >= 0
+    own = every[kept].gather(1, label.flatten()[kept][:, None])
+    others = every[kept].exp().sum(1, keepdim=True) - own.exp()
+    expected = ((own.exp() + 300_000 / ITEMS * others).log() - own).mean()
+    torch.testing.assert_close(made.learn(Read(z, items), {"next": label}), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("more", [{}, {"loss": Gbce(), "negatives": 3}, {"loss": Bpr(), "negatives": 3, "own": True}])
+def test_temperature_divides_what_is_learnt_and_ranked(more: dict[str, Any]) -> None:
+    one, half = (task(**more, head=Dot(WIDTH, WIDTH, temperature=t)) for t in (1.0, 0.5))
+    z, items, label = drawn()
+    torch.manual_seed(2)
+    cold = half.learn(Read(z, items), {"next": label})
+    torch.manual_seed(2)
+    torch.testing.assert_close(cold, one.learn(Read(2 * z, items), {"next": label}))
+    torch.testing.assert_close(half(z[:, -1], items), one(2 * z[:, -1], items))
+
+
+def test_cosines_are_learnt_and_ranked_whatever_the_lengths_of_vectors() -> None:
+    made = task(head=Dot(WIDTH, WIDTH, cosine=True, temperature=0.1))
+    z, items, label = drawn()
+    loss = made.learn(Read(z, items), {"next": label})
+    torch.testing.assert_close(made.learn(Read(3 * z, items * 7), {"next": label}), loss)
+    cosine = torch.nn.functional.cosine_similarity(z[:, -1, None], items, dim=-1)
+    torch.testing.assert_close(made(z[:, -1], items), 10 * cosine)
+    logits = 10 * torch.nn.functional.cosine_similarity(z[:, :, None], items[:, None], dim=-1)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), label.flatten(), ignore_index=-1)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_gbce_learns_how_many_are_drawn() -> None:
+    assert task(loss=Gbce(t=1.0), negatives=4).criterion.power == pytest.approx(4 / (ITEMS - 1))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_of_no_label_there_is_nothing_to_draw_for(own: bool) -> None:
+    for way in ("uniform", "popularity", "batch"):
+        made, (z, items, label) = task(loss=Gbce(), negatives=3, drawn=way, own=own, prior=PRIOR), drawn()
+        zero = made.learn(Read(z, items), {"next": torch.full_like(label, -1)})
+        assert zero == 0
+        assert not torch.autograd.grad(zero, z)[0].any()
+
+
+def test_a_behaviour_is_judged_by_what_was_chosen_in_that_way() -> None:
+    everything, bought = (torch.eye(ITEMS, dtype=torch.bool)[rows] for rows in ([0, 1], [3, 1]))
+    bought[0] = False
+    batch = {"query": torch.tensor([5, 6]), "relevant": everything, "next_buy_relevant": bought}
+    scores = torch.zeros(2, ITEMS)
+    scores[0, 0] = scores[1, 1] = 1.0
+    for column, users in (("next", 2), ("next_buy", 1)):
+        made = task(column=column)
+        made.update(scores, batch)
+        assert made.compute()["ndcg@10"].value == 1
+        assert int((~made.units()["ndcg@10"].isnan()).sum()) == users
+    assert batch["relevant"] is everything
 
 
 def test_a_ranking_is_what_was_learnt() -> None:
@@ -117,6 +243,11 @@ def test_a_ranking_is_what_was_learnt() -> None:
         ({"head": Linear(WIDTH)}, "head should be dot"),
         ({"negatives": -1}, "negatives should be at least 0"),
         ({"negatives": 5}, "CrossEntropy with negatives=5"),
+        ({"drawn": "popularity"}, "drawn and own are of use with negatives"),
+        ({"own": True}, "drawn and own are of use with negatives"),
+        ({"loss": Bpr(), "negatives": 2, "drawn": "file"}, "drawn should be one of uniform, popularity, batch"),
+        ({"loss": Bpr(), "negatives": 2, "drawn": "batch"}, r"prior should be \(11,\)"),
+        ({"loss": InfoNce(0.1), "negatives": 2, "drawn": "batch", "prior": PRIOR}, "temperature should be the head's"),
         ({"k": 0}, "k should be at least 1"),
     ],
 )

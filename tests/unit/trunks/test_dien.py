@@ -1,10 +1,14 @@
 """DIEN against its equations, one event after another."""
 
+from dataclasses import replace
+
 import compared
+import pytest
 import torch
 from compared import ITEM, WIDTH, encoded, gru, layers, made, rows
 from torch import nn
 
+from graftrec.batch import Aside, Encoded
 from graftrec.trunks.dien import AUGRU, DIEN
 
 
@@ -44,6 +48,50 @@ def test_with_full_attention_it_is_a_gru_whose_update_gate_is_turned_round() -> 
             getattr(same, bias).copy_(sign[:, 0] * mine.bias)
     x = torch.randn(3, 5, WIDTH, dtype=torch.float64)
     torch.testing.assert_close(cell(x, torch.ones(3, 5)), same(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("further", [1, 5])
+def test_its_own_loss_tells_the_event_that_follows_from_another(further: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, e, aside = made(DIEN, auxiliary=0.5), encoded(), []
+    asked: list[tuple[int, int]] = []
+
+    def fixed(low: int, high: int, size: torch.Size, device: torch.device) -> torch.Tensor:
+        asked.append((low, high))
+        return torch.full(size, further, device=device)
+
+    monkeypatch.setattr(torch, "randint", fixed)
+    trunk(replace(e, aside=aside), ["a"])
+    everything = [event for _, events in rows(e) for event in events]
+    expected, count, before = 0.0, 0, 0
+    for _, events in rows(e):
+        for t, state in enumerate(gru(trunk.extractor, events)[:-1]):
+            drawn = everything[(before + t + 1 + further) % len(everything)]
+            expected -= sigmoid(state @ events[t + 1]).log() + (1 - sigmoid(state @ drawn)).log()
+            count += 1
+        before += len(events)
+    assert asked == [(1, len(everything))]  # another event, whatever is drawn
+    (own,) = aside
+    assert own.cases == count
+    torch.testing.assert_close(own.total, 0.5 * expected)
+    own.total.backward()
+    assert trunk.extractor.weight_hh_l0.grad.any()
+
+
+def test_nobody_asks_for_its_own_loss_in_an_evaluation_and_weight_0_gives_none() -> None:
+    aside: list[Aside] = []
+    trunk, e = made(DIEN, auxiliary=0.0), encoded()
+    torch.testing.assert_close(trunk(replace(e, aside=aside), ["a"]), made(DIEN)(e, ["a"]))
+    assert not aside
+    with pytest.raises(ValueError, match=r"auxiliary should be at least 0\. Found -1"):
+        made(DIEN, auxiliary=-1)
+
+
+def test_without_two_events_in_a_row_its_own_loss_is_0() -> None:
+    e, aside = encoded(), []
+    assert e.history is not None
+    for mask in (torch.zeros(5, 6, dtype=torch.bool), torch.arange(6).expand(5, 6) == 5):
+        made(DIEN)(Encoded(e.fields, e.history, mask, stream="s", aside=aside), ["a"])
+    assert [(float(own.total.detach()), int(own.cases)) for own in aside] == [(0, 0), (0, 0)]
 
 
 def test_it_compares_with_the_item() -> None:

@@ -14,6 +14,8 @@ from graftrec.data.table import Column, Interactions
 
 Official = Literal["", "metahin", "fold5"]
 Extra = Literal["director", "actors", "plot"]
+Events = Literal["likes", "ratings"]
+STARS = ("1", "2", "3", "4", "5")
 COLUMNS = {
     "director": Column("ids", separator=","),
     "actors": Column("ids", separator=","),
@@ -29,8 +31,9 @@ class MovieLens(Folder):
 
     100K: 100,000 ratings, 943 users, 1,682 films, in seconds since 1970. 1M: 1,000,209 ratings, 6,040 users, 3,706
     rated films, with a time only where ``ratings.parquet`` has a column ``timestamp``. Labels: ``rating`` and ``like``.
-    A rating from ``positive`` on belongs to a history and is to be ranked; the others only have labels. Left out: the
-    zip code, which almost names a user, links and the release date, which the title's year says.
+    A rating from ``positive`` on belongs to a history and is to be ranked; the others only have labels. With
+    ``events=ratings`` every rating does, and a history says how many stars each film got: for tasks on rows. Left out:
+    the zip code, which almost names a user, links and the release date, which the title's year says.
 
     Args:
         root: folder of ``ratings.parquet``, ``users.parquet`` and ``items.parquet`` (1M: ``movies.parquet``).
@@ -38,6 +41,7 @@ class MovieLens(Folder):
         official: split of the 1M: ``metahin`` trains on the rows of meta-training and tests on all of its four states
             (warm, new user, new item, both: the cohorts of the metrics); ``fold5`` tests on fold 1 of 5.
         extras: more of the 1M's films: their ``director``, ``actors`` and ``plot`` (IMDb, research only).
+        events: what belongs to a history: ``likes`` or all ``ratings``, each a behaviour with the name of its stars.
     """
 
     origin = "https://grouplens.org/datasets/movielens/ (GroupLens: research only, not to be passed on)"
@@ -49,6 +53,7 @@ class MovieLens(Folder):
         positive: float = 4.0,
         official: Official = "",
         extras: Sequence[Extra] = (),
+        events: Events = "likes",
     ) -> None:
         super().__init__(root)
         if size not in ("100k", "1m") or official not in get_args(Official) or set(extras) - set(get_args(Extra)):
@@ -58,7 +63,10 @@ class MovieLens(Folder):
             )
         if size == "100k" and (official or extras):
             raise ValueError("official and extras are of size=1m.")
+        if events not in get_args(Events):
+            raise ValueError(f"events should be likes or ratings. Found {events}.")
         self.get = "movielens" if size == "100k" else "movielens_1m"
+        self.events = events
         self.size, self.positive, self.official, self.extras = size, positive, official, tuple(extras)
 
     def read(self) -> Interactions:
@@ -69,7 +77,7 @@ class MovieLens(Folder):
         columns = [
             pl.col("user_id").alias("user"),
             pl.col("movie_id").alias("item"),
-            at_least("rating", self.positive, "event"),
+            self._event(),
             pl.col("rating"),
             at_least("rating", self.positive, "like"),
         ]
@@ -91,8 +99,14 @@ class MovieLens(Folder):
             item_columns={"title": Column("text"), "genres": Column("ids"), "year": Column("number")}
             | {extra: COLUMNS[extra] for extra in self.extras},
             unique=True,
+            behaviours=STARS if self.events == "ratings" else (),
             notes=COLD if self.official == "metahin" else (),
         )
+
+    def _event(self) -> pl.Expr:
+        if self.events == "likes":
+            return at_least("rating", self.positive, "event")
+        return pl.lit(2).pow(pl.col("rating").cast(pl.Int64) - 1).cast(pl.UInt8).alias("event")
 
     def _split(self) -> pl.Expr:
         if self.official == "fold5":

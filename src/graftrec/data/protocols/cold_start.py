@@ -21,6 +21,7 @@ from graftrec.data.streams.lines import SUPPORT
 from graftrec.errors import UserError
 
 Phase = Literal["base", "warm_a", "warm_b", "warm_c"]
+Test = Literal["drawn", "split"]
 
 
 class ColdStart(Protocol):
@@ -35,10 +36,17 @@ class ColdStart(Protocol):
     ``warm_b`` on two and ``warm_c`` on all; the same rows test in every phase. A sweep over ``protocol.phase`` draws
     the curve.
 
+    With ``test=split`` the test is the split's own and stays whole: cold in it is who has no training row, such as the
+    new users and new items of an official split. Shares are then of ids that are cold in validation alone: a method
+    is chosen with shares above 0, where these ids are missing in training, and trained once more with 0 of both. What
+    users did is then their training rows and their support, even where the split would show more; support has no new
+    item, of which nothing is told.
+
     Args:
         users, items: share of them that is cold, in [0, 1).
         support: rows of a cold user that a model may look at (as history) and never trains on.
         warm_up: rows of a cold id in each warm-up batch; 0: none. phase: which of them training has seen.
+        test: whose ids are cold in the test: ``drawn``, as those of validation are, or the ``split``'s own.
         domain: where they are cold; empty: in all domains. A user who is cold in one may be known in the others.
         batch_size: rows of the target's stream per step. mixing: see `TrainLoader`.
     """
@@ -55,11 +63,14 @@ class ColdStart(Protocol):
         warm_up: int = 0,
         phase: Phase = "base",
         domain: str = "",
+        test: Test = "drawn",
         batch_size: int = 128,
         mixing: Mixing = "proportional",
     ) -> None:
         super().__init__(dataset, split, history, candidates, batch_size, mixing)
-        if not (0 <= users < 1 and 0 <= items < 1 and users + items > 0):
+        if test not in get_args(Test):
+            raise ValueError(f"test should be drawn or split. Found {test}.")
+        if not (0 <= users < 1 and 0 <= items < 1 and (users + items > 0 or test == "split")):
             raise ValueError(f"users and items should be in [0, 1), and not both 0. Found {users} and {items}.")
         if support < 0 or warm_up < 0:
             raise ValueError(f"support and warm_up should be at least 0. Found {support} and {warm_up}.")
@@ -69,6 +80,7 @@ class ColdStart(Protocol):
             raise ValueError(f"phase={phase} needs warm_up, the rows of a warm-up batch.")
         self.shares = {"user": users, "item": items}
         self.support, self.warm_up, self.phase, self.domain = support, warm_up, phase, domain
+        self.test = test
 
     def arrange(self, domains: list[Domain]) -> list[Domain]:
         if self.domain and self.domain not in [domain.name for domain in domains]:
@@ -88,24 +100,39 @@ class ColdStart(Protocol):
     def _cooled(self, domain: Domain, parts: Parts) -> Parts:
         part = parts.part.copy()
         never = np.iinfo(np.int64).max
+        whole = self.test == "split"
         place = of_user = np.full(len(part), never)
+        kept = (parts.part == 2) & whole  # the split's own test
+        known = np.ones(len(part), dtype=bool)  # rows of which a new user's support is taken
+        found: dict[str, tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]] = {}
         for kind in KINDS:
             ids = domain.data.keys[kind]
             drawn = share(mixed(hashes(ids.keys) ^ np.uint64(derived(self.split.seed, "cold", kind))))
-            group = np.where(drawn < self.shares[kind], np.where(drawn < self.shares[kind] / 2, 1, 2), 0)
             codes = domain.take(ids.codes)
-            cold = group[codes]  # 0 warm, 1 cold in validation, 2 cold in the test
-            own = np.where(cold > 0, _place(domain, codes, parts), never)
+            group = np.where(drawn < self.shares[kind], np.where((drawn < self.shares[kind] / 2) | whole, 1, 2), 0)
+            if whole:
+                group[np.bincount(codes[parts.part == 0], minlength=len(group)) == 0] = 2
+            found[kind] = codes, group[codes]  # 0 warm, 1 cold in validation, 2 cold in the test
+            if whole and kind == "item":  # nothing is told of a new item
+                known = group[codes] == 0
+        for kind, (codes, cold) in found.items():
+            later = np.where(known | (kind == "item"), 0.0, parts.time.max(initial=0.0) + 1.0)
+            own = np.where(cold > 0, _place(domain, codes, replace(parts, time=parts.time + later)), never)
             place, of_user = np.minimum(place, own), own if kind == "user" else of_user
-            part[(cold > 0) & (parts.part != cold)] = -1
-        cooled = part != parts.part
+            part[(cold > 0) & (parts.part != cold) & ~kept] = -1
+        given = kept & (found["user"][1] == 2)  # all rows of a new user are the test's, and some become support
+        cooled = (part != parts.part) | given
         warm = (parts.part >= 0) & (place < 3 * self.warm_up)
         batches = get_args(Phase).index(self.phase)
         part[warm] = -1  # these test in no phase
         part[warm & (place < batches * self.warm_up)] = 0
+        time = parts.time
         if self.support:
-            part[cooled & (part == -1) & (of_user < self.support)] = SUPPORT
-        return replace(parts, part=part)
+            told = cooled & known & ((part == -1) | given) & (of_user < self.support)
+            part[told] = SUPPORT
+            if not (domain.data.has("time") and domain.data.clock):  # an order that was drawn: what is told comes first
+                time = time - np.where(told & given, 1.0, 0.0)
+        return replace(parts, part=part, time=time, forward=parts.forward and not whole)
 
 
 def _place(domain: Domain, codes: npt.NDArray[np.int32], parts: Parts) -> npt.NDArray[np.int64]:

@@ -199,6 +199,11 @@ class BasketRows(StreamData):
             yield self.ranking(users, stage)
 
     @property
+    def asked_at_once(self) -> int:
+        """Users whose state, with cross columns of all candidates, is looked up at once."""
+        return self.ranked_at_once
+
+    @property
     def ranked_at_once(self) -> int:
         """Users who are ranked for at once."""
         return self.catalogue.at_once(len(self.cross.names))

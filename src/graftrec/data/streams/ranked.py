@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
 from graftrec.data.streams.base import Stage
 from graftrec.data.streams.lines import Lines
+from graftrec.data.table import distinct
 
 
 class Catalogue:
@@ -24,6 +27,7 @@ class Catalogue:
         self.lines = lines
         self.place = torch.zeros(len(lines.cold_item), dtype=torch.int64)
         self.place[lines.items] = torch.arange(len(lines.items))
+        self._before: dict[Stage, tuple[Tensor, Tensor]] = {}
 
     def at_once(self, columns: int = 0) -> int:
         """Users whose candidates, each with so many ``columns``, fit into about 100 MB."""
@@ -35,7 +39,9 @@ class Catalogue:
         ``relevant`` (B, N): chosen in the stage. ``listed`` (B, N): what is ranked at all, where that is not all:
         lists were given, or what was seen is not ranked. ``fresh`` (B, N): never chosen before, where what was is
         ranked as well. ``cold_user`` (B,) and ``cold_item`` (N,), if anything is cold: training never saw them;
-        ``overlap`` (B,): another domain did see the user.
+        ``overlap`` (B,): another domain did see the user. ``history`` (B,): events of the user before the stage.
+        ``popularity`` (N,): share of the users of training who chose the item; ``own_popularity`` (B,): its mean over
+        the items that the user chose before the stage, NaN where there are none.
         """
         lines, inside = self.lines, self._inside(stage)
         relevant = self._matrix(users, lines.user[inside], lines.item[inside])
@@ -48,12 +54,45 @@ class Catalogue:
         if stage in lines.listed:
             listed = self._matrix(users, *lines.listed[stage]) | relevant
             found["listed"] = listed if lines.seen else listed & fresh
-        return found
+        history, own = self._of_users(stage)
+        found |= {"history": history[users], "own_popularity": own[users]}
+        return found | {"popularity": self._popularity[lines.items]}
+
+    @cached_property
+    def _popularity(self) -> Tensor:
+        """Share of the users of training who chose each item, (E,) float64."""
+        user, item = self._pairs(self.lines.part == 0)
+        return torch.bincount(item, minlength=len(self.place)).double() / max(1, len(torch.unique(user)))
+
+    def _of_users(self, stage: Stage) -> tuple[Tensor, Tensor]:
+        """Events of each user before a stage, (U,) int64, and how popular their items are on average, (U,) float64."""
+        if stage not in self._before:
+            kept, people = self.lines.known(stage), len(self.lines.cold_user)
+            user, item = self._pairs(kept)
+            own = torch.bincount(user, self._popularity[item], people) / torch.bincount(user, minlength=people)
+            self._before[stage] = torch.bincount(self.lines.user[kept], minlength=people), own
+        return self._before[stage]
+
+    def _pairs(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Distinct users and items of lines (n,) bool."""
+        keys = self.lines.user[kept] * len(self.place) + self.lines.item[kept]
+        pairs = torch.from_numpy(distinct(keys.numpy()))
+        return pairs // len(self.place), pairs % len(self.place)
 
     def fresh(self, users: Tensor, at: str) -> Tensor:
         """Items (B, N) that users (B,) never chose before a stage, or at all if it is ``latest``."""
-        kept = self.lines.known(at)
-        return ~self._matrix(users, self.lines.user[kept], self.lines.item[kept])
+        fresh = torch.ones(len(users), len(self.lines.items), dtype=torch.bool)
+        fresh[self.before(users, at)] = False
+        return fresh
+
+    def before(self, users: Tensor, at: str) -> tuple[Tensor, Tensor]:
+        """Rows (n,) of users (B,) and places (n,) of all that they chose before a stage, or at all if ``latest``."""
+        low, high = (torch.searchsorted(self.lines.user, users, right=side) for side in (False, True))
+        count = high - low
+        row = torch.repeat_interleave(torch.arange(len(users)), count)
+        line = torch.arange(len(row)) + (low + count - count.cumsum(0))[row]
+        kept = self.lines.known(at)[line]
+        return row[kept], self.place[self.lines.item[line[kept]]]
 
     def chosen(self, users: Tensor, stage: Stage, bit: int) -> Tensor:
         """Items (B, N) that users (B,) chose in a stage in the way that a bit of ``behaviour`` says."""

@@ -55,7 +55,8 @@ class TableRows(StreamData):
     have a row of their own, scales) is applied to a batch. All streams of a dataset share the matrices.
 
     Args:
-        name: of the stream. data: the table. splits: row numbers of train, val and test.
+        name: of the stream. data: the table. splits: row numbers of train, val and test, and of ``support`` if there
+            are rows that a history shows and that nothing is trained on.
         fitted: on the training rows. places: id and multi-value column -> where its ids go.
         people: user and item. past: histories of users, strictly before a row's own time, and their windows.
         time: (n,) days of all rows, which ``past`` needs. seed: the split's.
@@ -77,7 +78,7 @@ class TableRows(StreamData):
         self._rows = {stage: torch.from_numpy(rows) for stage, rows in splits.items()}
         self._train = self._rows["train"]
         self.rows = len(self._train)
-        self.splits = {stage: len(rows) for stage, rows in splits.items()}
+        self.splits = {stage: len(rows) for stage, rows in splits.items() if stage in ("train", "val", "test")}
         self._codes = torch.from_numpy(data.codes)
         self._values = torch.from_numpy(data.values)
         self._answers = torch.from_numpy(data.answers)
@@ -102,7 +103,7 @@ class TableRows(StreamData):
         ]
         self.schema = Stream(name, tuple(self._features()), tuple(labels))
         self._cold = any(bool(person.cold[person.of(rows)].any()) for person in people.values()
-                         for stage, rows in self._rows.items() if stage != "train")  # fmt: skip
+                         for stage, rows in self._rows.items() if stage in ("val", "test"))  # fmt: skip
         self.sample = self._sample(seed) if self.rows else {}
 
     def _sample(self, seed: int) -> Batch:
@@ -143,6 +144,12 @@ class TableRows(StreamData):
 
     def batch(self, index: Tensor, random: torch.Generator) -> Batch:
         return self._read(gather(self._train, index))
+
+    def shown(self) -> Iterator[Batch]:
+        """All rows that a model may look at before an evaluation: training, and support where rows have a history."""
+        parts = [self._train] if self._past is None else [self._train, self._rows.get("support", self._train[:0])]
+        for rows in torch.split(torch.cat(parts), EVALUATED_AT_ONCE):
+            yield self._read(rows)
 
     def evaluation(self, stage: Stage) -> Iterator[Batch]:
         for rows in torch.split(self._rows[stage], EVALUATED_AT_ONCE) if self.splits[stage] else ():

@@ -33,6 +33,7 @@ class SequenceRows(StreamData):
     - ``next`` (B, l): the event that follows, as a place in ``catalogue``, -1 at padding; ``next_time`` (B, l) its
       time. Labels of rows (B, l) are those of the event that follows, NaN where missing, and ``candidate`` (B, l) is
       its item, which they ask about. ``catalogue`` are the items of training.
+    - ``next_<behaviour>`` (B, l), for each of several: ``next`` where it was chosen in that way, else -1.
 
     With ``history.mask`` a row is a window of at most L events, and each event is in one. ``sequence_masked`` (B, l)
     says which are hidden: each with that chance, at least one of a row, and of one row in ten only the last (Sun et
@@ -41,11 +42,12 @@ class SequenceRows(StreamData):
 
     Evaluation reads the last L events as of the stage, as `BasketRows` does, and asks at the last position, whose
     ``next_time`` is the moment asked about: first every line of the stage for its labels, then a ranking for every
-    user. With ``history.mask`` it reads L - 1 events and one more position, which is hidden.
+    user, which says ``next_<behaviour>_relevant`` (B, N) as well. With ``history.mask`` it reads L - 1 events and one
+    more position, which is hidden.
 
     Args:
         name: of the stream. lines: all of them. history: its ``short`` is L. seed: the split's.
-        tables: of users and items. labels: of the lines' ``answers``.
+        tables: of users and items. labels: of the lines' ``answers``. behaviours: names of the bits of theirs.
 
     Raises:
         UserError: a label with the name of another column.
@@ -61,8 +63,10 @@ class SequenceRows(StreamData):
         seed: int,
         tables: tuple[str, str] = ("user", "item"),
         labels: Sequence[Label] = (),
+        behaviours: Sequence[str] = (),
     ) -> None:
-        taken = [label.name for label in labels if label.name in TOLD]
+        self._ways = {f"next_{name}": bit for bit, name in enumerate(behaviours if lines.behaviour is not None else ())}
+        taken = [label.name for label in labels if label.name in TOLD | set(self._ways)]
         if taken:
             raise UserError(f"label '{taken[0]}': sequences have a column of that name; give the label another")
         self.lines, self.length, self.mask = lines, history.short, history.mask
@@ -83,8 +87,8 @@ class SequenceRows(StreamData):
             Feature("user", "id", tables[0]),
             Feature("sequence", "sequence", tables[1], behaviours=lines.kinds),
         )
-        follows = Label("next", "category", len(self._trained))
-        self.schema = Stream(name, features, (follows, *labels), tables[1])
+        follows = [Label(column, "category", len(self._trained)) for column in self._follows]
+        self.schema = Stream(name, features, (*follows, *labels), tables[1])
         self.sample = self.draw_sample(seed, max(1, min(4096, 10 * POSITIONS // self.length))) if self.rows else {}
 
     def _windows(self) -> None:
@@ -111,13 +115,17 @@ class SequenceRows(StreamData):
         self._place = _padded(torch.searchsorted(self._trained, lines.item[self._line]), -1)
         self._days = _padded((lines.time[self._line] - lines.origin).float(), 0.0)
         self._behaviour = None if lines.behaviour is None else _padded(lines.behaviour[self._line], 0)
+        self._follows = {"next": self._place}
+        if self._behaviour is not None:
+            for column, bit in self._ways.items():
+                self._follows[column] = torch.where((self._behaviour >> bit) % 2 == 1, self._place, -1)
         self._answers = {name: _padded(values[self._line], torch.nan) for name, values in self._labels.items()}
         self._asked = torch.ones(len(self._line), dtype=torch.bool)
         self._asked[first[count > 0]] = bool(self.mask)  # nothing comes before it
         self._asked &= (count > 1)[lines.user[self._line]]
 
     def labels(self, column: str) -> Tensor:
-        values = self._place if column == "next" else self._answers[column]
+        values = self._follows[column] if column in self._follows else self._answers[column]
         return values[:-1][self._asked]
 
     def batch(self, index: Tensor, random: torch.Generator) -> Batch:
@@ -135,7 +143,8 @@ class SequenceRows(StreamData):
             target = torch.where(there, at + 1, -1)
         if self._behaviour is not None:  # what is hidden does not say how it was chosen
             found["sequence_behaviour"] = self._behaviour[shown]
-        found |= {"next": self._place[target], "next_time": found["sequence_time"] if self.mask else self._days[target]}
+        found |= {name: places[target] for name, places in self._follows.items()}
+        found["next_time"] = found["sequence_time"] if self.mask else self._days[target]
         if self._answers:
             found |= {name: values[target] for name, values in self._answers.items()}
             found["candidate"] = self._item[target]
@@ -180,9 +189,14 @@ class SequenceRows(StreamData):
         return found | {"next_time": days if self.mask else torch.cat([days[:, 1:], now], 1)}
 
     @property
+    def asked_at_once(self) -> int:
+        """Users whose state is looked up at once."""
+        return max(1, POSITIONS // self.length)
+
+    @property
     def ranked_at_once(self) -> int:
         """Users who are ranked for at once."""
-        return min(self.catalogue.at_once(), max(1, POSITIONS // self.length))
+        return min(self.catalogue.at_once(), self.asked_at_once)
 
     def ranking(self, users: Tensor, stage: Stage) -> Batch:
         """Everything that a ranking of the catalogue needs, for users (B,), with the state of the stage's beginning."""
@@ -190,7 +204,9 @@ class SequenceRows(StreamData):
 
     def answers(self, users: Tensor, stage: Stage) -> Batch:
         """What a ranking is judged by, for users (B,); see `Catalogue`."""
-        return self.catalogue.answers(users, stage)
+        found = self.catalogue.answers(users, stage)
+        chosen = {f"{name}_relevant": self.catalogue.chosen(users, stage, bit) for name, bit in self._ways.items()}
+        return found | chosen
 
     def state(self, users: Tensor, at: str) -> Batch:
         """What is known of users (B,), 0 for a stranger, as of a stage or the ``latest`` row: all a ranking reads."""

@@ -1,0 +1,257 @@
+"""Arms of an audit: the same target, trained with nothing, with one source or with all; each in a folder of its own.
+
+`train_arm` chooses an arm's weights by the target's validation metric and never looks at the test; `test_arm` evaluates
+what was chosen. A folder says in its ``status.json`` how far it is, and what is finished is never done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from rich.console import Console
+
+from graftrec import __version__, config
+from graftrec.assemble import assemble, task_trees
+from graftrec.data.protocols.base import Protocol
+from graftrec.errors import UserError
+from graftrec.nn.encoder import Encoder
+from graftrec.phases import has_transfer, restore, test_plan, train_plan, twin_plan
+from graftrec.report.logs import CsvLog
+from graftrec.report.progress import PhaseProgress
+from graftrec.transfer.base import Phase, Transfer
+
+Tree = Mapping[str, Any]
+TWIN, WIDE, ALL = "twin", "wide twin", "all"
+BESIDE = ("audit", "logger", "baselines", "twin", "hydra")  # keys of a tree that change no training
+SEEN = ("train/gradient_cosine/", "train/affinity/")  # what an arm says of its tasks, mean over the steps
+WIDEST = 64  # times the encoder's width
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """An arm of one target: what trains beside it, and how wide the encoder is (0: as in the tree)."""
+
+    name: str
+    target: str
+    sources: tuple[str, ...] = ()
+    width: int = 0
+    parameters: int = 0
+
+
+@dataclass(frozen=True)
+class ArmJob:
+    """One training of an arm, in ``folder``."""
+
+    arm: ArmSpec
+    seed: int
+    tree: dict[str, Any]
+    folder: Path
+
+    @property
+    def words(self) -> str:
+        """``grocery -> produce, seed 3``."""
+        return f"{self.arm.name} -> {self.arm.target}, seed {self.seed}"
+
+
+def arms_of(tree: Tree, protocol: Protocol, twins: Sequence[str] = ("same", "wide")) -> list[ArmSpec]:
+    """For each target the twin, each source (or shared task) alone, all of them, and the wide twin.
+
+    The wide twin's encoder, and with it the trunk that reads it, is so wide that it has about as many parameters as
+    ``all``.
+
+    Raises:
+        UserError: nothing that could be transferred.
+    """
+    sources = list(task_trees(tree, ("source", "shared")))
+    if not sources:
+        raise UserError("audit: no source and no shared task is selected; write 'task@source=[...]'")
+    found = []
+    for target in tree["target"]:
+        own = [ArmSpec(TWIN, target), *(ArmSpec(name, target, (name,)) for name in sources)]
+        own += [ArmSpec(ALL, target, tuple(sources))] if len(sources) > 1 else []
+        own = [replace(arm, parameters=count_parameters(tree_of(tree, arm), protocol)) for arm in own]
+        found += own
+        if "wide" in twins:
+            wide = widened(tree, protocol, own[0], own[-1].parameters)
+            found += [wide] if wide.width else []
+    return found
+
+
+def tree_of(tree: Tree, arm: ArmSpec, seed: int | None = None) -> dict[str, Any]:
+    """The tree that trains an arm."""
+    found = {key: value for key, value in tree.items() if key not in BESIDE}
+    found["target"] = {arm.target: tree["target"][arm.target]}
+    for role in ("source", "shared"):
+        found[role] = {name: task for name, task in (tree.get(role) or {}).items() if name in arm.sources}
+    if arm.width:
+        found["encoder"] = {**tree["encoder"], "width": arm.width}
+    weights = (tree.get("balancer") or {}).get("weights")
+    if isinstance(weights, Mapping):  # of the tasks that are there
+        here = task_trees(found)
+        found["balancer"] = {**tree["balancer"], "weights": {name: w for name, w in weights.items() if name in here}}
+    found["seed"] = int(tree["seed"]) if seed is None else seed
+    return found
+
+
+def plan_of(tree: Tree) -> list[Phase]:
+    """The transfer strategy's phases; of a target alone one phase with as many passes over the target."""
+    transfer: Transfer = config.build(tree["transfer"])
+    plan = transfer.phases()
+    return plan if has_transfer(tree) else twin_plan(plan)
+
+
+def jobs_of(tree: Tree, arms: Sequence[ArmSpec], seeds: Sequence[int], data: str, folder: Path) -> list[ArmJob]:
+    """Every training; its folder's name is the fingerprint of its tree, of the ``data`` and of this version."""
+    jobs = []
+    for seed in seeds:
+        for arm in arms:
+            own = tree_of(tree, arm, seed)
+            name = config.fingerprint({**own, "data": data, "version": __version__})
+            jobs.append(ArmJob(arm, seed, own, folder / name))
+    return jobs
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """What ``status.json`` says; empty where nothing is finished."""
+    try:
+        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether an arm's weights are chosen."""
+    return status(folder).get("state") in ("trained", "tested")
+
+
+def is_tested(folder: Path) -> bool:
+    """Whether the test has judged them."""
+    return status(folder).get("state") == "tested" and (folder / "units.parquet").is_file()
+
+
+def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
+    """Train an arm and choose its weights by validation: what ``status.json`` then says, with ``val``, its score."""
+    shutil.rmtree(job.folder, ignore_errors=True)  # half a training is none
+    job.folder.mkdir(parents=True)
+    begun, silent = time.monotonic(), Console(file=StringIO())
+    log = CsvLog(job.folder)
+    arm = train_plan(job.tree, protocol, plan_of(job.tree), job.folder, [log], lambda name: PhaseProgress(name, silent))
+    log.close(0)
+    for spare in job.folder.rglob("last.ckpt"):
+        if (spare.parent / "best.ckpt").is_file():
+            spare.unlink()
+    found = {
+        "state": "trained",
+        "arm": job.arm.name,
+        "target": job.arm.target,
+        "sources": list(job.arm.sources),
+        "seed": job.seed,
+        "val": arm.score,
+        "seconds": round(time.monotonic() - begun, 3),
+        "parameters": sum(arm.parameters.values()),
+        "carried": arm.carried,
+        "seen": _seen(job.folder / "metrics.csv"),
+    }
+    _write(job.folder / "status.json", found)
+    return found
+
+
+def test_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
+    """Evaluate an arm's chosen weights on the test: ``units.parquet`` holds each metric per user or row."""
+    arm = restore(job.tree, protocol, plan_of(job.tree), job.folder)
+    test_plan(arm, job.tree, protocol)
+    units = {name: values.double().numpy() for name, values in arm.units[job.arm.target].items()}
+    who = units.pop("query", None)
+    if who is None:
+        who = _row_users(protocol, job, len(next(iter(units.values()), np.zeros(0))))
+    draft = job.folder / f".units.{os.getpid()}"
+    pl.DataFrame({"user": np.asarray(who).astype(np.int64), **units}).write_parquet(draft)
+    os.replace(draft, job.folder / "units.parquet")
+    test = {name: value.value for name, value in arm.test[job.arm.target].items()}
+    found = status(job.folder) | {"state": "tested", "test": test}
+    _write(job.folder / "status.json", found)
+    for spare in job.folder.rglob("*.ckpt"):
+        spare.unlink()
+    return found
+
+
+test_arm.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
+
+
+def _row_users(protocol: Protocol, job: ArmJob, rows: int) -> np.ndarray[Any, Any]:
+    """Who is in each evaluated row of a task on rows; 0 where nobody knows."""
+    task = job.tree["target"][job.arm.target]
+    columns = {str(column) for column in task.get("columns", [task.get("column")])}
+    parts = []
+    for batch in protocol.streams[task["stream"]].evaluation("test"):
+        if "relevant" in batch or not columns <= set(batch):
+            continue
+        label = batch[min(columns)]
+        users = batch.get("user", torch.zeros(len(label), dtype=torch.int64))
+        parts.append(users if label.ndim == 1 else users.repeat_interleave(label[0].numel()))
+    users = torch.cat(parts).numpy() if parts else np.zeros(0, np.int64)
+    return users if len(users) == rows else np.zeros(rows, np.int64)
+
+
+def count_parameters(tree: Tree, protocol: Protocol) -> int:
+    """Parameters of what is evaluated at the end."""
+    module = assemble(tree, protocol, plan_of(tree)[-1].roles, int(tree["seed"]))
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def widened(tree: Tree, protocol: Protocol, twin: ArmSpec, parameters: int) -> ArmSpec:
+    """The twin with the encoder's width that comes nearest to so many ``parameters``; no width where it has them."""
+    wide = replace(twin, name=WIDE)
+    base = int(tree["encoder"].get("width") or config.arguments(Encoder)["width"].default)
+    step = int(tree["trunk"].get("heads") or 1) * int(tree["trunk"].get("groups") or 1)
+    step = step if base % step == 0 else base
+    if parameters <= twin.parameters:
+        return wide
+    counted: dict[int, int] = {base: twin.parameters}
+
+    def count(width: int) -> int:
+        if width not in counted:
+            counted[width] = count_parameters(tree_of(tree, replace(wide, width=width)), protocol)
+        return counted[width]
+
+    low, high = base // step, base // step + 1
+    while count(high * step) < parameters and high * step < WIDEST * base:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle * step) < parameters else (low, middle)
+    width = min((low * step, high * step), key=lambda width: abs(count(width) - parameters))
+    return replace(wide, width=0 if width == base else width, parameters=count(width))
+
+
+def _seen(path: Path) -> dict[str, float]:
+    """Means over the steps of what the arm logged of its tasks: ``gradient_cosine/a~b``."""
+    found: dict[str, list[float]] = {}
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            for name, cell in row.items():
+                if name and name.startswith(SEEN) and cell:
+                    found.setdefault(name.removeprefix("train/"), []).append(float(cell))
+    return {name: statistics.fmean(values) for name, values in found.items()}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(draft, path)

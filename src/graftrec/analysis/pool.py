@@ -1,0 +1,147 @@
+"""Processes that stay: each prepares the data once, then does one job after the other."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any, TypeVar
+
+from graftrec.errors import DataError, UserError, outcome
+
+Job = TypeVar("Job")
+
+
+class Workers:
+    """So many fresh processes (never forks of one with threads), one thread each; fewer where there are fewer jobs.
+
+    Args:
+        count: processes. begin: called once in each with ``given``; what it returns is handed to every job's work. It
+            and the works are functions of a module, since processes find them by name.
+    """
+
+    def __init__(self, count: int, begin: Callable[[Any], Any], given: Any) -> None:
+        if count < 1:
+            raise ValueError(f"count should be at least 1. Found {count}.")
+        self.count, self._begin, self._given = count, begin, given
+        self._processes: dict[Connection, Any] = {}
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def run(self, work: Callable[[Any, Job], Any], jobs: Sequence[Job]) -> Iterator[tuple[Job, Any]]:
+        """Each job with what ``work(state, job)`` returned, in the order in which they end.
+
+        Raises:
+            UserError, DataError: as in the process. RuntimeError: any other failure there, or a process that died.
+        """
+        waiting, busy = list(reversed(jobs)), {}
+        self._grow(min(self.count, len(waiting)))
+        for connection in list(self._processes)[: len(waiting)]:
+            busy[connection] = waiting.pop()
+            self._send(connection, (work, busy[connection]))
+        while busy:
+            for connection in wait(list(busy)):
+                job, (failed, answer) = busy.pop(connection), self._receive(connection)
+                if failed:
+                    raise _error(answer)
+                if waiting:
+                    busy[connection] = waiting.pop()
+                    self._send(connection, (work, busy[connection]))
+                yield job, answer
+
+    def close(self) -> None:
+        """End all processes, whatever they do."""
+        for connection, process in self._processes.items():
+            process.terminate()
+            connection.close()
+        for process in self._processes.values():
+            process.join()
+        self._processes = {}
+
+    def _grow(self, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "1"  # read where a library is loaded, which is before any code of ours
+        try:
+            while len(self._processes) < count:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, self._begin, self._given), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
+        finally:
+            if before is None:
+                del os.environ["OMP_NUM_THREADS"]
+            else:
+                os.environ["OMP_NUM_THREADS"] = before
+
+    def _send(self, connection: Connection, message: Any) -> None:
+        try:
+            connection.send(message)
+        except OSError as error:
+            raise RuntimeError(self._died(connection)) from error
+
+    def _receive(self, connection: Connection) -> tuple[bool, Any]:
+        try:
+            answer: tuple[bool, Any] = connection.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError(self._died(connection)) from error
+        return answer
+
+    def _died(self, connection: Connection) -> str:
+        process = self._processes[connection]
+        process.join(5)
+        return (
+            f"a process ended with the exit code {process.exitcode} (-9: killed, mostly for memory: use fewer workers)"
+            "; the same command goes on where it stopped"
+        )
+
+
+def _serve(connection: Connection, begin: Callable[[Any], Any], given: Any) -> None:
+    """The life of a process: it ends when it is told to, or when nobody is there any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
+    import torch
+
+    torch.set_num_threads(1)
+    state, ready = None, False
+    while True:
+        try:
+            work, job = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            if not ready:
+                state, ready = begin(given), True
+            answer: tuple[bool, Any] = False, work(state, job)
+        except Exception as error:
+            answer = True, _described(error)
+        connection.send(answer)
+
+
+def _described(error: Exception) -> tuple[str, Any]:
+    """An error as plain data: what it was, and what it said."""
+    if isinstance(error, UserError):
+        return "user", error.problems
+    if isinstance(error, DataError):
+        return "data", (error.code, error.message)
+    return "other", (*outcome(error), "".join(traceback.format_exception(error)))
+
+
+def _error(answer: tuple[str, Any]) -> Exception:
+    kind, said = answer
+    if kind == "user":
+        return UserError(said)
+    if kind == "data":
+        return DataError(*said)
+    code, reason, trace = said
+    if code == 74:
+        return OSError(28, reason)
+    return RuntimeError(f"{reason} in a process:\n{trace}")

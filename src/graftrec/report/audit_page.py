@@ -1,0 +1,114 @@
+"""report.html of an audit: the matrix, its cohorts, baselines and what was seen in training, without a network."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from graftrec.report import words
+from graftrec.report.matrix_table import cohorts, main_cells, name_of, rows, sentences
+from graftrec.report.page import page
+
+Report = Mapping[str, Any]
+
+
+def write(folder: Path, report: Report) -> Path:
+    """Write ``report.html`` into an audit's folder and return its path."""
+    title = f"transfer audit · {folder.resolve().name}"
+    path = folder / "report.html"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(page(title, f"<h1>{escape(title)}</h1>\n{section(folder, report)}"), encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def section(folder: Path, report: Report) -> str:
+    """The part of a page that an audit fills; everything in it is escaped."""
+    parts = [_verdicts(report), _picture(folder / "transfer_matrix.png"), _matrix(report, None)]
+    parts += [_matrix(report, cohort) for cohort in cohorts(report)]
+    parts += [_said(report), _training(report)]
+    parts.append(f"<h2>Run it again</h2>\n<pre>{escape(str(report['command']))}</pre>")
+    return "\n".join(part for part in parts if part)
+
+
+def _verdicts(report: Report) -> str:
+    lines, kinds = [], set()
+    for target in report["main"]:
+        for row, cell in main_cells(report, target).items():
+            said = words.verdict(cell)
+            if said in ("helps", "hurts"):
+                kinds.add(said)
+                lines.append(f"{row} {said} {target}: {words.interval(cell)}")
+    head = lines or ["No evidence that anything helped or hurt."]
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    small = "intervals are marginal; verdicts use p corrected by Holm over the cells of a metric"
+    return f'<p class="verdict {kind}">{"<br>".join(map(escape, head))}<small>{escape(small)}</small></p>'
+
+
+def _picture(png: Path) -> str:
+    if not png.is_file():
+        return ""
+    data = base64.b64encode(png.read_bytes()).decode("ascii")
+    return f'<img alt="Transfer matrix" src="data:image/png;base64,{data}">'
+
+
+def _matrix(report: Report, cohort: str | None) -> str:
+    heads = "<th>source</th>" + "".join(
+        f'<th>-&gt; {escape(target)} · {escape(metric)}</th><th class="word">verdict</th><th>Holm p</th><th>users</th>'
+        "<th>found with 80 %</th>"
+        for target, metric in report["main"].items()
+    )
+    body = []
+    for row in rows(report):
+        cells = [f"<th>{escape(row)}</th>"]
+        for target in report["main"]:
+            cells += _cells(main_cells(report, target, cohort).get(row))
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    title = f"Cohort {words.label(cohort)}" if cohort else "Change against the twin"
+    return _table(title, heads, body)
+
+
+def _cells(cell: Mapping[str, Any] | None) -> list[str]:
+    if cell is None:
+        return [f"<td>{words.DASH}</td>"] * 5
+    said = words.verdict(cell)
+    kind = said if said in ("helps", "hurts") else "soft"
+    numbers = [escape(words.interval(cell)), f"{cell['p_holm']:.3g}", f"{cell['n_users']:,}"]
+    least = words.shown(cell.get("minimum_detectable"))
+    return [
+        f"<td>{numbers[0]}</td>", f'<td class="word {kind}">{escape(said)}</td>',
+        *(f"<td>{text}</td>" for text in (*numbers[1:], least)),
+    ]  # fmt: skip
+
+
+def _said(report: Report) -> str:
+    lines = [escape(said) for target, metric in report["main"].items() for said in sentences(report, target, metric)]
+    return "<h2>Beside it</h2>\n<p>" + "<br>".join(lines) + "</p>" if lines else ""
+
+
+def _training(report: Report) -> str:
+    """Seconds, parameters and gradients of each arm."""
+    body = []
+    for target in report["main"]:
+        for cell in main_cells(report, target).values():
+            seen = {**words.table(cell, "gradient_cosine"), **words.table(cell, "affinity")}
+            pairs = ", ".join(f"{pair} {value:+.3f}" for pair, value in seen.items()) or words.DASH
+            names = f"{name_of(cell['sources'], report)} -> {target}"
+            body.append(
+                f"<tr><th>{escape(names)}</th><td>{cell['seconds']:,.1f}</td><td>{cell['parameters']:,}</td>"
+                f'<td class="word">{escape(pairs)}</td></tr>'
+            )
+    heads = '<th>arm</th><th>seconds, all seeds</th><th>parameters</th><th class="word">mean cosine of gradients</th>'
+    return _table("Training", heads, body)
+
+
+def _table(title: str, heads: str, body: list[str]) -> str:
+    return (
+        f'<h2>{escape(title)}</h2>\n<div class="wide"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n'
+        + "\n".join(body)
+        + "\n</tbody></table></div>"
+    )

@@ -1,0 +1,140 @@
+"""The screens of an audit: the transfer matrix, its cohorts, what stands beside it. Data is never markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from graftrec.report import words
+from graftrec.report.terminal import VERDICT_STYLE
+
+Report = Mapping[str, Any]
+
+
+def name_of(sources: Sequence[str], report: Report) -> str:
+    """A row of the matrix: the source's name, or ``all``."""
+    most = max((len(cell["sources"]) for cell in report["cells"]), default=0)
+    return "all" if len(sources) > 1 and len(sources) == most else " + ".join(sources)
+
+
+def rows(report: Report) -> list[str]:
+    """The matrix's rows in the order of the audit: each source, then all."""
+    names = [name_of(cell["sources"], report) for cell in report["cells"]]
+    return sorted(dict.fromkeys(names), key=lambda name: name == "all")
+
+
+def main_cells(report: Report, target: str, cohort: str | None = None) -> dict[str, Mapping[str, Any]]:
+    """Row -> cell of a target's main metric, overall or of a cohort."""
+    metric = report["main"].get(target)
+    return {
+        name_of(cell["sources"], report): cell
+        for cell in report["cells"]
+        if cell["target"] == target and cell["metric"] == metric and cell["cohort"] == cohort
+    }
+
+
+def cohorts(report: Report) -> list[str]:
+    """Cohorts in which a target's main metric was measured; those by the length of the history come last."""
+    found = dict.fromkeys(
+        cell["cohort"]
+        for cell in report["cells"]
+        if cell["cohort"] and cell["metric"] == report["main"].get(cell["target"])
+    )
+    return sorted(found, key=lambda name: name.startswith("history_"))
+
+
+def plan_line(arms: Sequence[Any], seeds: int, done: int) -> Text:
+    """``8 arms x 5 seeds = 40 trainings, 12 of them finished before``."""
+    total = len(arms) * seeds
+    text = f"{len(arms)} arms x {seeds} seeds = {total} trainings"
+    return Text(text + (f", {done} of them finished before" if done else ""))
+
+
+def tables(report: Report) -> list[Table]:
+    """The matrix overall, and for each cohort."""
+    found = [_matrix(report, None)]
+    return found + [_matrix(report, cohort) for cohort in cohorts(report) if not cohort.startswith("history_")]
+
+
+def _matrix(report: Report, cohort: str | None) -> Table:
+    what = "transfer matrix · test" + (f" · {words.label(cohort)}" if cohort else "")
+    table = Table(box=SIMPLE, title=Text(what), title_justify="left", padding=(0, 1), pad_edge=False)
+    table.add_column("source", overflow="fold")
+    for target, metric in report["main"].items():
+        table.add_column(Text(f"-> {target}\n{metric}"), overflow="fold")
+    for row in rows(report):
+        cells = [main_cells(report, target, cohort).get(row) for target in report["main"]]
+        table.add_row(Text(row), *map(cell_text, cells))
+    if cohort is None:
+        for name, key in (("twin", "twins"), ("wide twin", "wide_twins")):
+            if report.get(key):
+                values = [_level(report[key].get(target, {}).get(metric)) for target, metric in report["main"].items()]
+                table.add_row(Text(name, style="dim"), *(Text(value, style="dim") for value in values))
+    return table
+
+
+def cell_text(cell: Mapping[str, Any] | None) -> Text:
+    """``+0.003 [-0.004, +0.010] helps``."""
+    if cell is None:
+        return Text(words.DASH)
+    said = words.verdict(cell)
+    return Text(words.interval(cell)).append(f"  {said}", style=VERDICT_STYLE.get(said, "dim"))
+
+
+def _level(three: Sequence[Any] | None) -> str:
+    if not three or three[0] is None:
+        return words.DASH
+    mean, low, high = map(words.shown, three)
+    return f"{mean} [{low}, {high}]"
+
+
+def lines(report: Report) -> Iterable[Text]:
+    """Below the matrix: baselines, weak twins, the best arm, what could have been seen, and what it cost."""
+    for target, metric in report["main"].items():
+        for said in sentences(report, target, metric):
+            yield Text(said, style="bold yellow" if said.startswith("weak twin") else "")
+    yield Text(
+        f"{len(report['seeds'])} seeds · {report['draws']:,} draws · verdicts by Holm's p over the cells of a metric, "
+        f"cohorts apart; intervals are marginal · {report['seconds']:,.0f} s of training",
+        style="dim",
+    )
+
+
+def sentences(report: Report, target: str, metric: str) -> list[str]:
+    """What is to be said of a target in words."""
+    found = []
+    scores = {
+        name: values.get(metric) for name, values in report.get("baselines", {}).get(target, {}).items()
+        if values.get(metric) is not None
+    }  # fmt: skip
+    if scores:
+        beside = " · ".join(f"{words.label(name)} {words.shown(value)}" for name, value in scores.items())
+        found.append(f"{target} {metric}: {beside}")
+    weak = report.get("weak_twins", {}).get(target)
+    if weak:
+        found.append(
+            f"weak twin: {target} {metric} {words.shown(weak['twin'])} alone is below {words.label(weak['baseline'])}, "
+            f"{words.shown(weak['value'])}; a change against it says little"
+        )
+    best = report.get("best", {}).get(target)
+    if best and "baseline" in best:
+        word = "at least" if best["value"] >= best["baseline_value"] else "below"
+        found.append(
+            f"best transfer to {target}: {name_of(best['sources'], report)}, {metric} {words.shown(best['value'])}, "
+            f"{word} the best baseline, {words.label(best['baseline'])} {words.shown(best['baseline_value'])}"
+        )
+    seen = [cell["minimum_detectable"] for cell in main_cells(report, target).values()]
+    seen = [value for value in seen if value is not None]
+    if seen:
+        found.append(f"{target}: a change of {max(seen):.3f} would have been found with 80 % power")
+    if "all" in main_cells(report, target) and not report.get("wide_twins", {}).get(target):
+        found.append(f"{target}: the twin itself has about as many parameters as all together")
+    for row, cell in main_cells(report, target).items():
+        over = cell.get("over_wide_twin")
+        if over:
+            found.append(f"{row} -> {target} against the twin with as many parameters: {words.interval(over)}")
+    return found

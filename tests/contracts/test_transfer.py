@@ -1,0 +1,165 @@
+"""What every transfer strategy holds when it runs: two departments of the shop, with both kinds of optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from discovery import classes, path_of
+from graftrec import phases
+from graftrec.assemble import assemble, protocol_of, streams_of
+from graftrec.begin import begin, check_plan
+from graftrec.checkpoint import weights
+from graftrec.config import arguments
+from graftrec.data.protocols.base import Protocol
+from graftrec.errors import UserError
+from graftrec.module import GraftModule
+from graftrec.phases import train_plan, twin_plan
+from graftrec.report.progress import PhaseProgress
+from graftrec.sharding import load
+from graftrec.transfer.base import Phase, Transfer
+from graftrec.transfer.carry import carry
+from graftrec.transfer.rows import NewRowsOnly
+
+Compose = Callable[[list[str]], dict[str, Any]]
+CROSSING = ["protocol=cross_domain", "++dataset.domain=department", "task@shared=[]", "trunk=shared_bottom",
+            "task@source=[grocery_recommend]", "task@target=[produce_recommend]",
+            "++trainer.limit_train_batches=2", "++trainer.max_steps=2", "schedule=constant"]  # fmt: skip
+NEEDS = {"MetaEmbedding": ["++encoder.generated=[user]"]}  # items are candidates here, which are never hidden
+OPTIMIZERS = {"adamw": ["optimizer=adamw"], "rowwise": ["optimizer=rowwise", "++optimizer.table_decay=0.1"]}
+
+
+@pytest.fixture(scope="module")
+def protocol(compose: Compose, shop_settings: list[str]) -> Protocol:
+    tree = compose([*CROSSING, *shop_settings])
+    made = protocol_of(tree)
+    made.prepare(streams_of(tree))
+    return made
+
+
+def quick(cls: type[Transfer]) -> list[Phase]:
+    """The plan with one epoch in each phase."""
+    short = {name: 1 for name, slot in arguments(cls).items() if type(slot.default) is int and slot.default <= 4}
+    return cls(**short).phases()
+
+
+def progress(name: str) -> PhaseProgress:
+    return PhaseProgress(name, Console(quiet=True))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("cls", classes("transfer"), ids=lambda cls: cls.__name__)
+def test_frozen_parameters_stay_others_move_and_the_checkpoint_is_what_was_judged(
+    cls: type[Transfer],
+    optimizer: str,
+    protocol: Protocol,
+    compose: Compose,
+    shop_settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = compose([*CROSSING, *shop_settings, *OPTIMIZERS[optimizer], *NEEDS.get(cls.__name__, [])])
+    begun: list[tuple[Phase, dict[str, torch.Tensor]]] = []
+
+    def begin_and_keep(tree: Any, protocol: Any, phase: Phase, states: Any) -> tuple[GraftModule, list[str]]:
+        module, lines = begin(tree, protocol, phase, states)
+        assert len(lines) == (phase.start_from is not None)
+        begun.append((phase, {name: part.detach().clone() for name, part in module.named_parameters()}))
+        return module, lines
+
+    def load_and_compare(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
+        load(module, state)
+        phase, before = begun[-1]
+        moved = set()
+        for name, part in module.named_parameters():
+            same = torch.equal(part, before[name])
+            assert same or part.requires_grad, (phase.name, name)
+            moved |= set() if same else {name.split(".")[0]}
+        assert moved, phase.name
+        for means in phase.means:
+            for block, old, values in means._fixed if isinstance(means, NewRowsOnly) else ():
+                assert torch.equal(block[old], values)
+
+    monkeypatch.setattr(phases, "begin", begin_and_keep)
+    monkeypatch.setattr(phases, "load", load_and_compare)
+    plan = quick(cls)
+    check_plan(tree, protocol, quick(cls))
+    arm = train_plan(tree, protocol, plan, tmp_path, [], progress)
+    phases.test_plan(arm, tree, protocol)
+    assert [phase.name for phase, _ in begun] == [phase.name for phase in plan]
+    assert arm.test["produce_recommend"]["ndcg@10"].value is not None
+    assert all("carried over" in line for line in arm.carried if "->" in line)
+
+    served = assemble(tree, protocol, plan[-1].roles, 0)
+    for means in quick(cls)[-1].means:
+        if means.stays:
+            means.build(served)
+    served.load_state_dict(weights(tmp_path / "best.ckpt"))
+
+
+@pytest.mark.parametrize("cls", classes("transfer"), ids=lambda cls: cls.__name__)
+def test_the_twin_makes_as_many_passes_over_the_target(cls: type[Transfer]) -> None:
+    plan = cls().phases()
+    (twin,) = twin_plan(plan)
+    assert twin.epochs == sum(phase.epochs for phase in plan if "target" in phase.roles) >= 1
+    assert (twin.roles, twin.frozen, twin.means, dict(twin.rates)) == (("target",), (), (), {})
+
+
+ONE_DOMAIN = ["task@source=[interest]", "task@shared=[]", "task@target=[recommend]", "trunk=shared_bottom"]
+REFUSED = [
+    ("transfer=distillation", [], "label"),
+    ("transfer=pretrain_finetune", ["++transfer.carry=[encodr.]"], r"did you mean encoder\.\?"),
+    ("transfer=gradual_unfreezing", ["++transfer.layers=[trnk.,tasks.]"], r"did you mean trunk\.\?"),
+    ("transfer=adapters", ["++transfer.layers=[nothing]"], "dense layer"),
+    ("transfer=emcdr", ["++encoder.shrink={user: {hash: 3}}"], "table of users"),
+    ("transfer=ptupcdr", ["++history.short=0"], "history.short"),
+    ("transfer=pretrain_finetune", ["task@source=[]"], "no task of the roles source, shared"),
+]
+
+
+@pytest.mark.parametrize(("transfer", "more", "said"), REFUSED, ids=lambda value: str(value))
+def test_what_cannot_be_is_refused_before_anything_trains(
+    transfer: str, more: list[str], said: str, compose: Compose, shop_settings: list[str]
+) -> None:
+    from graftrec.config import build
+
+    tree = compose([*ONE_DOMAIN, *shop_settings, transfer, *more])
+    made = protocol_of(tree)
+    made.prepare(streams_of(tree))
+    with pytest.raises(UserError, match=said):
+        check_plan(tree, made, build(tree["transfer"]).phases())
+
+
+def test_platforms_without_shared_ids_carry_what_their_texts_are_read_with(
+    compose: Compose, shop_settings: list[str]
+) -> None:
+    platforms = [*CROSSING, *shop_settings, "protocol=cross_platform", "++protocol.shared=[brand, product_category]"]
+    plan = classes("transfer")[[cls.__name__ for cls in classes("transfer")].index("PretrainFinetune")]().phases()
+    loaded = {}
+    for name, more in (("ids", []), ("content", ["++encoder.content_only=[item]"])):
+        tree = compose([*platforms, *more])
+        made = protocol_of(tree)
+        made.prepare(streams_of(tree))
+        check_plan(tree, made, plan)
+        source = assemble(tree, made, ("source", "shared"), 0).state_dict()
+        target = assemble(tree, made, ("target",), 0)
+        loaded[name] = set(carry(target, source, ("encoder.", "trunk.")).loaded)
+        assert ("encoder.tables.produce/item.weight" in target.state_dict()) == (name == "ids")
+    assert loaded["ids"] == loaded["content"]
+    assert {"encoder.tables.item_brand.weight", "encoder.tables.item_product_category.weight"} <= loaded["content"]
+
+
+def test_users_of_their_own_cannot_be_mapped(compose: Compose, shop_settings: list[str]) -> None:
+    tree = compose([*CROSSING, *shop_settings, "++protocol.shares=[item]"])
+    made = protocol_of(tree)
+    made.prepare(streams_of(tree))
+    for cls in classes("transfer"):
+        if path_of(cls).rpartition(".")[2] in ("EMCDR", "PTUPCDR"):
+            with pytest.raises(UserError, match="share the table of users"):
+                check_plan(tree, made, cls().phases())
