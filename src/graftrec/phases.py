@@ -135,6 +135,9 @@ def restore(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase], 
     arm, names = Arm(), list(task_trees(tree, ("target",)))
     phase = [phase for phase in plan if "target" in phase.roles][-1]
     module = assemble(tree, protocol, phase.roles, int(tree["seed"]))
+    for means in phase.means:
+        if means.stays:
+            means.build(module)
     where = folder if phase is plan[-1] else folder / phase.name
     best = where / "best.ckpt"
     load(module, weights(best if best.is_file() else where / "last.ckpt"))

@@ -67,6 +67,7 @@ MORE = {  # what an option needs of the data
                            "target.planted_target.stream=grocery/rows",
                            *(f"source.planted_{name}.stream=produce/rows" for name in ("help", "noise", "hurt")),
                            *(f"source.planted_{name}.column=click" for name in ("help", "noise", "hurt"))],
+    "experiment/sequences": ["task@target=[next_item]"],
     "experiment/mmoe_synthetic": [*ROWS, "split=time", "target.y1.column=click", "target.y2.column=like"],
 }  # fmt: skip
 COMPARED = ["protocol=long_short_term", *ROWS[1:], "task@source=[]", "task@shared=[]", "task@target=[click]"]

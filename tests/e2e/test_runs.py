@@ -185,12 +185,14 @@ def test_pretrain_and_finetune_says_what_it_carried(shop_settings: list[str], tm
 DATA = Path(os.environ.get("GRAFTREC_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 REAL = {"adult": "uci-adult", "census": "census-income-kdd"}
 REAL |= dict.fromkeys(["kuairand", "kuairand_sequence"], "kuairand-27k-explicit")
+REAL |= {"movielens_cold_start": "ml-1m", "sequences": "s3rec-sequences"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((config.conf_dir() / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_two_steps_of_every_experiment_on_its_own_data(path: Path, tmp_path: Path) -> None:
     short = ["++trainer.limit_train_batches=2", "++trainer.max_steps=2", "++trainer.log_every_n_steps=1"]
+    short += ["hydra.mode=RUN"]  # also of what is a sweep
     if path.stem in REAL:
         folder = DATA / REAL[path.stem]
         if not folder.is_dir():

@@ -84,7 +84,7 @@ def test_help_lists_groups(jobs: list[Any], tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("verb", "said"), [("trian", "did you mean 'train'"), ("audit", "not there yet"), ("x", "there are: train")]
+    ("verb", "said"), [("trian", "did you mean 'train'"), ("evaluate", "not there yet"), ("x", "there are: train")]
 )
 def test_verbs_that_are_not_there(verb: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb]) == 2

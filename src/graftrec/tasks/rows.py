@@ -50,8 +50,17 @@ class RowTask(Task):
         self._kept, self._units = None, {}
         if not seen or not len(seen["label"]):
             return {self.main: Value(None, "0 rows")}
+        cohorts = seen.pop("cohort", None)
         self._units = self.per_row(seen["prediction"], seen["label"])
-        return by_cohort(self.metrics, seen, seen.pop("cohort", None))
+        for number, cohort in enumerate(COHORTS if cohorts is not None else ()):
+            own = cohorts == number
+            if bool(own.any()):
+                values = self.per_row(seen["prediction"][own], seen["label"][own])
+                for name, each in values.items():
+                    spread = each.new_full((len(own), *each.shape[1:]), torch.nan)
+                    spread[own] = each
+                    self._units[f"{name}/{cohort}"] = spread
+        return by_cohort(self.metrics, seen, cohorts)
 
     def units(self) -> dict[str, Tensor]:
         return self._units or {}
