@@ -50,6 +50,9 @@ def test_mmoe_is_its_equation() -> None:
 def test_a_transformer_without_a_history_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="protocol=long_short_term"):
         Transformer(FIELDS, WIDTH, False)
+    alone = Transformer(FIELDS, WIDTH, False, optional=True).eval()  # where the worth of a history is measured
+    fields = torch.randn(3, FIELDS, WIDTH)
+    torch.testing.assert_close(alone(Encoded(fields), ["a"])["a"], alone.fuse(fields.flatten(1)))
 
 
 @pytest.mark.parametrize(

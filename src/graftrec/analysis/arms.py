@@ -203,8 +203,8 @@ def _row_users(protocol: Protocol, job: ArmJob, rows: int) -> np.ndarray[Any, An
         label = batch[min(columns)]
         users = batch.get("user", torch.zeros(len(label), dtype=torch.int64))
         parts.append(users if label.ndim == 1 else users.repeat_interleave(label[0].numel()))
-    users = torch.cat(parts).numpy() if parts else np.zeros(0, np.int64)
-    return users if len(users) == rows else np.zeros(rows, np.int64)
+    found: np.ndarray[Any, Any] = torch.cat(parts).numpy() if parts else np.zeros(0, np.int64)
+    return found if len(found) == rows else np.zeros(rows, np.int64)
 
 
 def count_parameters(tree: Tree, protocol: Protocol) -> int:

@@ -48,7 +48,8 @@ class Workers:
             busy[connection] = waiting.pop()
             self._send(connection, (work, busy[connection]))
         while busy:
-            for connection in wait(list(busy)):
+            for ready in wait(list(busy)):
+                connection = next(each for each in busy if each is ready)
                 job, (failed, answer) = busy.pop(connection), self._receive(connection)
                 if failed:
                     raise _error(answer)

@@ -39,8 +39,8 @@ def past_of(stream: Ranked, stage: Stage, beside: Sequence[Ranked] = ()) -> Past
         place[new] = torch.arange(width, width + len(new))
         width += len(new)
         parts.append((lines.user[known], place[item], lines.time[known]))
-    user, item, time = (np.concatenate([part[at].numpy() for part in parts]) for at in range(3))
-    return Past(user, item, time, people, width)
+    users, places, times = (np.concatenate([part[at].numpy() for part in parts]) for at in range(3))
+    return Past(users, places, times, people, width)
 
 
 def _places(stream: Ranked) -> torch.Tensor:

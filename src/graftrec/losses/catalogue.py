@@ -20,9 +20,7 @@ def _at_once(queries: Tensor) -> int:
 
 class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, queries: Tensor, items: Tensor, target: Tensor, weight: Tensor, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, items: Tensor, target: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
         few, many = queries.to(dtype), items.to(dtype)
         learns = queries.requires_grad or items.requires_grad
         total = torch.zeros((), dtype=torch.float32, device=queries.device)

@@ -41,7 +41,7 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
         for panel in panels
     ])  # fmt: skip
     limit = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
-    shown = None
+    shown: Any = None
     for at, (panel, own) in enumerate(zip(panels, axes, strict=True)):
         shown = own.imshow(
             np.ma.masked_invalid(values[at]),

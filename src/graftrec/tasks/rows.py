@@ -52,8 +52,8 @@ class RowTask(Task):
             return {self.main: Value(None, "0 rows")}
         cohorts = seen.pop("cohort", None)
         self._units = self.per_row(seen["prediction"], seen["label"])
-        for number, cohort in enumerate(COHORTS if cohorts is not None else ()):
-            own = cohorts == number
+        for number, cohort in enumerate(COHORTS):
+            own = torch.zeros(0, dtype=torch.bool) if cohorts is None else cohorts == number
             if bool(own.any()):
                 values = self.per_row(seen["prediction"][own], seen["label"][own])
                 for name, each in values.items():
