@@ -46,10 +46,13 @@ def metrics_of(run: Path) -> dict[str, Any]:
     return found
 
 
+TIMES = ("seconds", "rows_per_second", "limit", "flops_per_second", "model_flops_utilisation", "utilisation")
+
+
 def without_times(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
-    return {key: without_times(part) for key, part in tree.items() if key not in ("seconds", "rows_per_second")}
+    return {key: without_times(part) for key, part in tree.items() if key not in TIMES}
 
 
 @pytest.fixture(scope="module")

@@ -217,8 +217,9 @@ def widened(tree: Tree, protocol: Protocol, twin: ArmSpec, parameters: int) -> A
     """The twin with the encoder's width that comes nearest to so many ``parameters``; no width where it has them."""
     wide = replace(twin, name=WIDE)
     base = int(tree["encoder"].get("width") or config.arguments(Encoder)["width"].default)
-    step = int(tree["trunk"].get("heads") or 1) * int(tree["trunk"].get("groups") or 1)
-    step = step if base % step == 0 else base
+    slots = config.arguments(config.resolve(tree["trunk"]["_target_"]))
+    step = int(tree["trunk"].get("heads") or (slots["heads"].default if "heads" in slots else 1))
+    step = step if base % step == 0 else base  # every head of a trunk gets the same share of the width
     if parameters <= twin.parameters:
         return wide
     counted: dict[int, int] = {base: twin.parameters}

@@ -87,7 +87,7 @@ def settings(tree: Tree) -> dict[str, Any]:
     """
     node = dict(tree.get("audit") or {})
     found = {"seeds": 5, "draws": 10_000, "workers": None, "twins": list(TWINS)} | node
-    wrong = [f"audit.{key}: there is no such key{config.near(key, found)}" for key in set(found) - set(_KEYS)]
+    wrong = [f"audit.{key}: there is no such key{config.near(key, _KEYS)}" for key in set(found) - set(_KEYS)]
     for key, (right, words) in _KEYS.items():
         if not right(found[key]):
             wrong.append(f"audit.{key}: should be {words}, found {found[key]!r}")

@@ -28,7 +28,7 @@ class Dot(Head):
             )
         if temperature is not None and temperature <= 0:
             raise ValueError(f"temperature should be positive. Found {temperature}.")
-        self.cosine, self.temperature = cosine, item_dim**0.5 if temperature is None else temperature
+        self.cosine, self.sharp = cosine, item_dim**-0.5 if temperature is None else 1 / temperature
         self.project: nn.Module = nn.Identity() if in_dim == item_dim else nn.Linear(in_dim, item_dim, bias=False)
         self.scale = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(()))
@@ -38,7 +38,7 @@ class Dot(Head):
         z = self.project(z)
         if self.cosine:
             z = F.normalize(z, dim=-1)
-        scaled: Tensor = z * (self.scale.exp() / self.temperature)
+        scaled: Tensor = z * (self.scale.exp() * self.sharp)
         return scaled
 
     def items(self, candidate: Tensor) -> Tensor:
