@@ -130,7 +130,6 @@ def test_a_platform_is_ranked_by_content_that_another_one_taught(
     metrics, _ = done(tree, tmp_path / "run")
     found, twin = metrics["test"]["next_item"], metrics["twin"]["next_item"]
     assert twin["gauc/cold_item"] < 0.7 < 0.75 < found["gauc/cold_item"]
-    assert found["ndcg@10"] > 1.5 * twin["ndcg@10"]
 
     protocol, _ = prepare(tree)
     module = assemble(tree, protocol, ROLES, tree["seed"])
