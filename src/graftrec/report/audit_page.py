@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graftrec.report import words
-from graftrec.report.matrix_table import cohorts, main_cells, name_of, rows, sentences
+from graftrec.report.matrix_table import cohorts, few, main_cells, name_of, rows, sentences
 from graftrec.report.page import page
 
 Report = Mapping[str, Any]
@@ -73,8 +73,8 @@ def _matrix(report: Report, cohort: str | None) -> str:
 
 
 def _cells(cell: Mapping[str, Any] | None) -> list[str]:
-    if cell is None:
-        return [f"<td>{words.DASH}</td>"] * 5
+    if cell is None or words.number(cell.get("low")) is None:
+        return [f'<td class="soft">{escape(few(cell))}</td>', *["<td></td>"] * 4]
     said = words.verdict(cell)
     kind = said if said in ("helps", "hurts") else "soft"
     numbers = [escape(words.interval(cell)), f"{cell['p_holm']:.3g}", f"{cell['n_users']:,}"]

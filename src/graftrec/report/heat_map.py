@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from graftrec.report import words
-from graftrec.report.matrix_table import cohorts, main_cells, rows
+from graftrec.report.matrix_table import cohorts, few, main_cells, rows
 from graftrec.report.plots import INK
 
 MOST = 5  # panels
@@ -57,7 +58,7 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
     bar.set_label("change against the twin", fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
     metrics = ", ".join(dict.fromkeys(report["main"].values()))
-    title = f"transfer matrix · test {metrics} · {len(report['seeds'])} seeds · framed: helps or hurts"
+    title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])} · framed: helps or hurts"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     figure.savefig(out_png, dpi=150, format="png")
     return out_png
@@ -77,8 +78,8 @@ def _panel(
     for row, name in enumerate(names):
         for column, target in enumerate(targets):
             cell = main_cells(report, target, cohort).get(name)
-            if cell is None or cell.get("delta") is None:
-                axes.text(column, row, words.DASH, ha="center", va="center", fontsize=9, color=INK)
+            if cell is None or math.isnan(_delta(cell)):
+                axes.text(column, row, few(cell), ha="center", va="center", fontsize=9, color=INK)
                 continue
             said = words.verdict(cell) if words.verdict(cell) in SAID else ""
             colour = "white" if said and abs(cell["delta"]) > 0.5 * limit else INK
@@ -96,7 +97,8 @@ def _frame(column: int, row: int) -> Any:
 
 
 def _delta(cell: Mapping[str, Any] | None) -> float:
-    value = None if cell is None else words.number(cell.get("delta"))
+    """NaN where there is no cell, or too few users for an interval: that must not set the scale of the colours."""
+    value = None if cell is None or words.number(cell.get("low")) is None else words.number(cell.get("delta"))
     return float("nan") if value is None else value
 
 

@@ -50,7 +50,7 @@ def cohorts(report: Report) -> list[str]:
 def plan_line(arms: Sequence[Any], seeds: int, done: int) -> Text:
     """``8 arms x 5 seeds = 40 trainings, 12 of them finished before``."""
     total = len(arms) * seeds
-    text = f"{len(arms)} arms x {seeds} seeds = {total} trainings"
+    text = f"{len(arms)} arms x {seeds} seed{'' if seeds == 1 else 's'} = {total} trainings"
     return Text(text + (f", {done} of them finished before" if done else ""))
 
 
@@ -79,10 +79,16 @@ def _matrix(report: Report, cohort: str | None) -> Table:
 
 def cell_text(cell: Mapping[str, Any] | None) -> Text:
     """``+0.003 [-0.004, +0.010] helps``."""
-    if cell is None:
-        return Text(words.DASH)
+    if cell is None or words.number(cell.get("low")) is None:
+        return Text(few(cell), style="dim")
     said = words.verdict(cell)
     return Text(words.interval(cell)).append(f"  {said}", style=VERDICT_STYLE.get(said, "dim"))
+
+
+def few(cell: Mapping[str, Any] | None) -> str:
+    """What stands where there is no interval: ``1 user``, or a dash."""
+    count = 0 if cell is None else int(cell["n_users"])
+    return f"{count} user{'' if count == 1 else 's'}" if count else words.DASH
 
 
 def _level(three: Sequence[Any] | None) -> str:
@@ -98,7 +104,7 @@ def lines(report: Report) -> Iterable[Text]:
         for said in sentences(report, target, metric):
             yield Text(said, style="bold yellow" if said.startswith("weak twin") else "")
     yield Text(
-        f"{len(report['seeds'])} seeds · {report['draws']:,} draws · verdicts by Holm's p over the cells of a metric, "
+        f"seeds: {len(report['seeds'])} · {report['draws']:,} draws · verdicts by Holm's p over the cells of a metric, "
         f"cohorts apart; intervals are marginal · {report['seconds']:,.0f} s of training",
         style="dim",
     )
@@ -125,7 +131,7 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
         word = "at least" if best["value"] >= best["baseline_value"] else "below"
         found.append(
             f"best transfer to {target}: {name_of(best['sources'], report)}, {metric} {words.shown(best['value'])}, "
-            f"{word} the best baseline, {words.label(best['baseline'])} {words.shown(best['baseline_value'])}"
+            f"{word} {words.label(best['baseline'])} {words.shown(best['baseline_value'])}"
         )
     seen = [cell["minimum_detectable"] for cell in main_cells(report, target).values()]
     seen = [value for value in seen if value is not None]

@@ -48,7 +48,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_an_audit_writes_what_it_promises(tree: dict[str, Any], tmp_path: Path, counted: list[str]) -> None:
     score = audit.audit(tree, tmp_path)
     names = [call.split()[0] for call in counted]
-    assert names == ["train_arm"] * 8 + ["test_arm"] * 8  # the test is locked until the last weights are chosen
+    assert names == ["train_arm"] * 10 + ["test_arm"] * 10  # the test is locked until the last weights are chosen
     found = json.loads((tmp_path / "audit.json").read_text())
     cells = [cell for cell in found["cells"] if cell["metric"] == "auc"]
     assert [cell["sources"] for cell in cells] == [["planted_help"], ["planted_hurt"], ["planted_help", "planted_hurt"]]
@@ -97,14 +97,14 @@ def test_a_stopped_audit_goes_on_and_trains_nothing_twice(
     assert len(before) == 3
     audit.audit(tree, tmp_path)
     trained = [call for call in counted if call.startswith("train_arm")]
-    assert len(trained) == len(set(trained)) == 8
+    assert len(trained) == len(set(trained)) == 10
     first = json.loads((tmp_path / "audit.json").read_text())
     audit.audit(tree, tmp_path)
-    assert len([call for call in counted if call.startswith("train_arm")]) == 8
+    assert len([call for call in counted if call.startswith("train_arm")]) == 10
     assert json.loads((tmp_path / "audit.json").read_text())["cells"] == first["cells"]
     tree["audit"]["seeds"] = 3  # only the new seed
     audit.audit(tree, tmp_path)
-    assert len([call for call in counted if call.startswith("train_arm")]) == 12
+    assert len([call for call in counted if call.startswith("train_arm")]) == 15
 
 
 def test_arms_are_the_twin_each_source_all_and_a_twin_of_as_many_parameters(

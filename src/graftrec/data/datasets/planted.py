@@ -41,7 +41,7 @@ class Planted(Dataset):
         items: int = 50,
         rank: int = 2,
         scale: float = 4.0,
-        rows: int = 2_000,
+        rows: int = 1_600,
         source_rows: int = 4_000,
         val: int = 2_000,
         test: int = 4_000,
