@@ -13,7 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
+from graftrec.analysis.auto import search
 from graftrec.analysis.scored import score_baselines
+from graftrec.analysis.settled import is_auto, settled
 from graftrec.assemble import check_columns, columns_of, protocol_of, read_by, streams_of, task_trees
 from graftrec.begin import check_plan
 from graftrec.checkpoint import write_manifest
@@ -21,7 +23,7 @@ from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
 from graftrec.phases import has_transfer, run_plan, twin_plan
-from graftrec.report import html, plots, terminal
+from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
 from graftrec.summary import Metrics, summary, write_units
@@ -34,13 +36,21 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     _one_process(tree["trainer"])
     folder.mkdir(parents=True, exist_ok=True)
     protocol, seconds = prepare(tree)
+    console.print(terminal.data_line(protocol.card, seconds))
+    auto = None
+    if is_auto(tree):
+        auto = search(tree, protocol, folder / "trials", console.print)
+        console.print(auto_table.table(auto))
+        console.print(auto_table.line(auto))
+        tree = settled(tree, auto["strengths"])  # from here on a fixed strategy with these sources
     transfer: Transfer = build(tree["transfer"])
     plan = transfer.phases()
+    nothing = auto is not None and not has_transfer(tree)
+    plan = twin_plan(plan) if nothing else plan
     compared, wanted = tree["twin"] and has_transfer(tree), tree["baselines"]
     for each in [plan, *([twin_plan(plan)] if compared else [])]:
         check_plan(tree, protocol, each)  # what does not fit together is said before anything is written
     _write(folder / "data_card.json", protocol.card)
-    console.print(terminal.data_line(protocol.card, seconds))
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
     loggers: list[Any] = [CsvLog(folder)]
     logger = build(tree["logger"], folder=str(folder), config=dict(tree), group=folder.resolve().parent.name)
@@ -56,7 +66,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         grafted = run_plan(tree, protocol, plan, checkpoints, loggers, progress)
         for line in grafted.carried:
             console.print(line)
-        twin = None
+        twin = grafted if nothing and tree["twin"] else None  # with no source it is the twin itself
         if compared:
             alone = {**tree, "source": {}, "shared": {}}
             twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress)
@@ -64,7 +74,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
             name: score_baselines(task, protocol.streams[task.stream], name in tree["target"]) if wanted else {}
             for name, task in grafted.tasks.items()
         }
-        metrics = summary(tree, grafted, twin, baselines)
+        metrics = summary(tree, grafted, twin, baselines) | ({} if auto is None else {"auto": auto})
         code = 0
     except BaseException as error:
         code = outcome(error)[0]

@@ -22,19 +22,22 @@ import numpy as np
 import polars as pl
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from graftrec import __version__, config
+from graftrec.analysis.settled import fixed, is_auto, with_sources
 from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
+from graftrec.data.streams.base import Stage
 from graftrec.errors import UserError
 from graftrec.nn.encoder import Encoder
-from graftrec.phases import has_transfer, restore, test_plan, train_plan, twin_plan
+from graftrec.phases import Arm, has_transfer, restore, test_plan, train_plan, twin_plan
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
 from graftrec.transfer.base import Phase, Transfer
 
 Tree = Mapping[str, Any]
-TWIN, WIDE, ALL = "twin", "wide twin", "all"
+TWIN, WIDE, ALL, AUTO = "twin", "wide twin", "all", "auto"
 BESIDE = ("audit", "logger", "baselines", "twin", "hydra")  # keys of a tree that change no training
 SEEN = ("train/gradient_cosine/", "train/affinity/")  # what an arm says of its tasks, mean over the steps
 WIDEST = 64  # times the encoder's width
@@ -69,8 +72,8 @@ class ArmJob:
 def arms_of(tree: Tree, protocol: Protocol, twins: Sequence[str] = ("same", "wide")) -> list[ArmSpec]:
     """For each target the twin, each source (or shared task) alone, all of them, and the wide twin.
 
-    The wide twin's encoder, and with it the trunk that reads it, is so wide that it has about as many parameters as
-    ``all``.
+    Under `transfer=auto` these are trained with the strategy that it tries, and it is one more arm itself. The wide
+    twin's encoder, and with it the trunk that reads it, is so wide that it has about as many parameters as ``all``.
 
     Raises:
         UserError: nothing that could be transferred.
@@ -82,6 +85,7 @@ def arms_of(tree: Tree, protocol: Protocol, twins: Sequence[str] = ("same", "wid
     for target in tree["target"]:
         own = [ArmSpec(TWIN, target), *(ArmSpec(name, target, (name,)) for name in sources)]
         own += [ArmSpec(ALL, target, tuple(sources))] if len(sources) > 1 else []
+        own += [ArmSpec(AUTO, target, (AUTO,))] if is_auto(tree) else []
         own = [replace(arm, parameters=count_parameters(tree_of(tree, arm), protocol)) for arm in own]
         found += own
         if "wide" in twins:
@@ -92,18 +96,19 @@ def arms_of(tree: Tree, protocol: Protocol, twins: Sequence[str] = ("same", "wid
 
 def tree_of(tree: Tree, arm: ArmSpec, seed: int | None = None) -> dict[str, Any]:
     """The tree that trains an arm."""
-    found = {key: value for key, value in tree.items() if key not in BESIDE}
+    found = without_beside(tree)
     found["target"] = {arm.target: tree["target"][arm.target]}
-    for role in ("source", "shared"):
-        found[role] = {name: task for name, task in (tree.get(role) or {}).items() if name in arm.sources}
     if arm.width:
         found["encoder"] = {**tree["encoder"], "width": arm.width}
-    weights = (tree.get("balancer") or {}).get("weights")
-    if isinstance(weights, Mapping):  # of the tasks that are there
-        here = task_trees(found)
-        found["balancer"] = {**tree["balancer"], "weights": {name: w for name, w in weights.items() if name in here}}
     found["seed"] = int(tree["seed"]) if seed is None else seed
-    return found
+    if arm.name == AUTO:
+        return with_sources(found, list(task_trees(tree, ("source", "shared"))))
+    return with_sources({**found, "transfer": fixed(tree)}, arm.sources)
+
+
+def without_beside(tree: Tree) -> dict[str, Any]:
+    """The tree without what changes no training."""
+    return {key: value for key, value in tree.items() if key not in BESIDE}
 
 
 def plan_of(tree: Tree) -> list[Phase]:
@@ -115,13 +120,12 @@ def plan_of(tree: Tree) -> list[Phase]:
 
 def jobs_of(tree: Tree, arms: Sequence[ArmSpec], seeds: Sequence[int], data: str, folder: Path) -> list[ArmJob]:
     """Every training; its folder's name is the fingerprint of its tree, of the ``data`` and of this version."""
-    jobs = []
-    for seed in seeds:
-        for arm in arms:
-            own = tree_of(tree, arm, seed)
-            name = config.fingerprint({**own, "data": data, "version": __version__})
-            jobs.append(ArmJob(arm, seed, own, folder / name))
-    return jobs
+    return [job_of(arm, tree_of(tree, arm, seed), seed, data, folder) for seed in seeds for arm in arms]
+
+
+def job_of(arm: ArmSpec, own: dict[str, Any], seed: int, data: str, folder: Path) -> ArmJob:
+    """The training of ``own``, an arm's tree."""
+    return ArmJob(arm, seed, own, folder / config.fingerprint({**own, "data": data, "version": __version__}))
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -154,6 +158,7 @@ def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     for spare in job.folder.rglob("last.ckpt"):
         if (spare.parent / "best.ckpt").is_file():
             spare.unlink()
+    _write_val(job, protocol, arm)
     found = {
         "state": "trained",
         "arm": job.arm.name,
@@ -166,7 +171,7 @@ def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
         "carried": arm.carried,
         "seen": _seen(job.folder / "metrics.csv"),
     }
-    _write(job.folder / "status.json", found)
+    write_status(job.folder, found)
     return found
 
 
@@ -174,16 +179,17 @@ def test_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     """Evaluate an arm's chosen weights on the test: ``units.parquet`` holds each metric per user or row."""
     arm = restore(job.tree, protocol, plan_of(job.tree), job.folder)
     test_plan(arm, job.tree, protocol)
-    units = {name: values.double().numpy() for name, values in arm.units[job.arm.target].items()}
+    units = dict(arm.units[job.arm.target])
     who = units.pop("query", None)
     if who is None:
-        who = _row_users(protocol, job, len(next(iter(units.values()), np.zeros(0))))
+        who = row_users(protocol, job.tree["target"][job.arm.target], "test", len(next(iter(units.values()), [])))
+    columns = {name: values.double().numpy() for name, values in units.items()}
     draft = job.folder / f".units.{os.getpid()}"
-    pl.DataFrame({"user": np.asarray(who).astype(np.int64), **units}).write_parquet(draft)
+    pl.DataFrame({"user": np.asarray(who).astype(np.int64), **columns}).write_parquet(draft)
     os.replace(draft, job.folder / "units.parquet")
     test = {name: value.value for name, value in arm.test[job.arm.target].items()}
     found = status(job.folder) | {"state": "tested", "test": test}
-    _write(job.folder / "status.json", found)
+    write_status(job.folder, found)
     for spare in job.folder.rglob("*.ckpt"):
         spare.unlink()
     return found
@@ -192,19 +198,36 @@ def test_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
 test_arm.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
 
 
-def _row_users(protocol: Protocol, job: ArmJob, rows: int) -> np.ndarray[Any, Any]:
+def _write_val(job: ArmJob, protocol: Protocol, arm: Arm) -> None:
+    """``val.parquet``: each target's main metric per user or row of validation; columns task, user, value."""
+    frames = []
+    for ready in arm.ready:
+        for name in (name for name in ready.tasks if name in job.tree["target"]):
+            task = ready.module.task(name)
+            units = task.units()
+            if task.main in units:
+                values = units[task.main].double().numpy()
+                who = units.get("query")
+                if who is None:
+                    who = row_users(protocol, job.tree["target"][name], "val", len(values))
+                columns = {"user": np.asarray(who).astype(np.int64), "value": values}
+                frames.append(pl.DataFrame(columns).select(pl.lit(name).alias("task"), "user", "value"))
+    if frames:
+        pl.concat(frames).write_parquet(job.folder / "val.parquet")
+
+
+def row_users(protocol: Protocol, task: Tree, stage: Stage, rows: int) -> Tensor:
     """Who is in each evaluated row of a task on rows; 0 where nobody knows."""
-    task = job.tree["target"][job.arm.target]
     columns = {str(column) for column in task.get("columns", [task.get("column")])}
     parts = []
-    for batch in protocol.streams[task["stream"]].evaluation("test"):
+    for batch in protocol.streams[task["stream"]].evaluation(stage):
         if "relevant" in batch or not columns <= set(batch):
             continue
         label = batch[min(columns)]
         users = batch.get("user", torch.zeros(len(label), dtype=torch.int64))
         parts.append(users if label.ndim == 1 else users.repeat_interleave(label[0].numel()))
-    found: np.ndarray[Any, Any] = torch.cat(parts).numpy() if parts else np.zeros(0, np.int64)
-    return found if len(found) == rows else np.zeros(rows, np.int64)
+    found = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+    return found if len(found) == rows else torch.zeros(rows, dtype=torch.int64)
 
 
 def count_parameters(tree: Tree, protocol: Protocol) -> int:
@@ -252,7 +275,9 @@ def _seen(path: Path) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def write_status(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write an arm's ``status.json``, all of it or nothing."""
+    path = folder / "status.json"
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(draft, path)

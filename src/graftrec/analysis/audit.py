@@ -14,7 +14,8 @@ import polars as pl
 import torch
 
 from graftrec import config
-from graftrec.analysis.arms import ArmJob, arms_of, is_tested, is_trained, jobs_of, status, test_arm, train_arm
+from graftrec.analysis.arms import AUTO, ArmJob, arms_of, is_tested, is_trained, jobs_of, status, test_arm, train_arm
+from graftrec.analysis.auto import chosen, train_auto
 from graftrec.analysis.baselines import Baseline, Ease, ItemKnn
 from graftrec.analysis.cells import matrix, number
 from graftrec.analysis.pool import Workers
@@ -50,7 +51,11 @@ def audit(tree: Tree, folder: Path) -> float:
     console.print(terminal.data_line(protocol.card, seconds))
     console.print(matrix_table.plan_line(arms, len(seeds), sum(is_trained(job.folder) for job in jobs)))
     with Processes(tree, protocol, asked["workers"]) as processes:
-        processes.run(train_arm, [job for job in jobs if not is_trained(job.folder)], "training", console)
+        todo = [job for job in jobs if not is_trained(job.folder)]
+        processes.run(train_arm, [job for job in todo if job.arm.name != AUTO], "training", console)
+        # what it tries first are the arms that are there by now
+        processes.run(train_auto, [job for job in todo if job.arm.name == AUTO], AUTO, console)
+        jobs = [chosen(job) for job in jobs]
         # all weights are chosen: only now the test is looked at
         processes.run(test_arm, [job for job in jobs if not is_tested(job.folder)], "test", console)
     found = matrix(jobs, asked["draws"])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from graftrec.analysis.arms import ALL, TWIN, WIDE, ArmJob, status
+from graftrec.analysis.arms import ALL, AUTO, TWIN, WIDE, ArmJob, status
 from graftrec.analysis.draws import Measured, by_user, holm, measure, verdict
 
 Array = npt.NDArray[np.float64]
@@ -51,6 +51,8 @@ def matrix(jobs: Sequence[ArmJob], draws: int = 10_000) -> dict[str, Any]:
             said = _seen([status(job.folder) for job in mine])
             for metric in units[TWIN]:
                 cell = _cell(mine, metric, by_name[arm, metric]) | said
+                if arm == AUTO:
+                    cell["auto"] = _chosen([status(job.folder) for job in mine])
                 if arm == ALL and WIDE in units:
                     cell["over_wide_twin"] = _plain(by_name["over", metric])
                 found["cells"].append(cell)
@@ -127,6 +129,18 @@ def number(value: Any) -> Any:
 
 def _three(measured: Measured) -> list[float | None]:
     return [number(measured.delta), number(measured.low), number(measured.high)]
+
+
+def _chosen(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """In how many seeds each source was used, and nothing at all; the trainings that it took, of all seeds."""
+    found: dict[str, Any] = {"used": {}, "nothing": 0, "seeds": len(states), "trials": 0}
+    for state in states:
+        said = state["auto"]
+        found["trials"] += said["trials"]
+        found["nothing"] += not said["strengths"]
+        for name in said["strengths"]:
+            found["used"][name] = found["used"].get(name, 0) + 1
+    return found
 
 
 def _seen(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

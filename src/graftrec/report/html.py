@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from graftrec.report import plots, words
+from graftrec.report import auto_table, plots, words
 from graftrec.report.page import page
 
 
@@ -26,6 +26,7 @@ def write_report(folder: Path, command: str | None = None) -> Path:
     config = _read(folder / "config.yaml")
     title = f"{card.get('dataset') or 'run'} · {folder.resolve().name}"
     parts = [_head(title, card, metrics), _verdict(metrics), _comparison(folder, metrics)]
+    parts += [auto_table.section(words.table(metrics, "auto"))]
     parts += [_task(metrics, task) for task in words.tasks(metrics)]
     parts += [_curves(folder, metrics)]
     parts += [_facts("Training", {**words.table(metrics, "fit"), **words.table(metrics, "chosen")})]

@@ -9,7 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from graftrec.report import words
+from graftrec.report import auto_table, words
 from graftrec.report.terminal import VERDICT_STYLE
 
 Report = Mapping[str, Any]
@@ -133,6 +133,7 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
             f"best transfer to {target}: {name_of(best['sources'], report)}, {metric} {words.shown(best['value'])}, "
             f"{word} {words.label(best['baseline'])} {words.shown(best['baseline_value'])}"
         )
+    found += [auto_table.counts(target, cell["auto"]) for cell in main_cells(report, target).values() if "auto" in cell]
     seen = [cell["minimum_detectable"] for cell in main_cells(report, target).values()]
     seen = [value for value in seen if value is not None]
     if seen:
