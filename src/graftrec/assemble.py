@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.rowwise import RowWise
 from graftrec.schema import Schema, Stream
 from graftrec.tasks.base import Task, joint, prior_of, within
-from graftrec.transfer.base import ROLES
+from graftrec.transfer.base import ROLES, Phase
 from graftrec.trunks.base import Trunk
 
 WARM_UP = 0.1  # share of the steps
@@ -74,14 +74,29 @@ def check_columns(tree: Mapping[str, Any], protocol: Protocol) -> None:
         raise UserError(problems)
 
 
-def assemble(tree: Mapping[str, Any], protocol: Protocol, roles: tuple[str, ...], seed: int) -> GraftModule:
+def learnt_in(tree: Mapping[str, Any], phase: Phase) -> Callable[[str], list[str]]:
+    """Table -> the streams that its vectors have learnt from when a phase has ended."""
+    return lambda table: streams_of(tree, phase.learnt(table))
+
+
+def assemble(
+    tree: Mapping[str, Any],
+    protocol: Protocol,
+    roles: tuple[str, ...],
+    seed: int,
+    learnt: Callable[[str], list[str]] | None = None,
+) -> GraftModule:
     """Build the module of the tasks of ``roles``; each part draws its weights with a seed of its own name.
+
+    Args:
+        learnt: table -> streams that its vectors learn from (default: those that the tasks read); to the model all
+            other ids are unknown, as a vector that nothing ever moves is noise.
 
     Raises:
         UserError: parts that do not fit each other or a value that a constructor refuses.
     """
     chosen = task_trees(tree, roles)
-    schema = protocol.schema(streams_of(tree, roles))
+    schema = protocol.schema(streams_of(tree, roles), learnt or (lambda table: streams_of(tree, roles)))
     torch.manual_seed(derived(seed, "encoder"))
     sparse = issubclass(resolve(tree["optimizer"]["_target_"]), RowWise)
     encoder: Encoder = build(tree["encoder"], schema=schema, sparse=sparse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graftrec.assemble import assemble, columns_of, task_trees
+from graftrec.assemble import assemble, columns_of, learnt_in, streams_of, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
 from graftrec.module import GraftModule
@@ -27,7 +27,7 @@ def begin(
             f"transfer, phase {phase.name}: no task of the roles {', '.join(phase.roles)} is selected; select one, "
             "or set transfer=joint"
         )
-    module = assemble(tree, protocol, phase.roles, int(tree["seed"]))
+    module = assemble(tree, protocol, phase.roles, int(tree["seed"]), learnt_in(tree, phase))
     module.phase = phase
     lines: list[str] = []
     loaded: tuple[str, ...] = ()
@@ -105,9 +105,10 @@ def _teacher(tree: Mapping[str, Any], protocol: Protocol, stream: str, named: st
         raise ValueError(f"teacher should name one source. Found {', '.join(fits)}.")
     own, other = (f"encoder.numbers.{name.replace('.', '_')}." for name in (came[0], stream))
     state = {other + name.removeprefix(own) if name.startswith(own) else name: value for name, value in state.items()}
-    module = assemble(
-        {**tree, "source": sources | moved, "target": {}}, protocol, ("source", "shared"), int(tree["seed"])
-    )
+    roles = ("source", "shared")
+    learnt = streams_of(tree, roles)
+    there = {**tree, "source": sources | moved, "target": {}}
+    module = assemble(there, protocol, roles, int(tree["seed"]), lambda table: learnt)
     report = carry(module, state, ("encoder.", "interaction.", "trunk.", "tasks."))
     odd = report.mismatched + [name for name in report.new if not name.startswith("balancer.")]
     if odd:

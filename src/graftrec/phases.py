@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from graftrec.assemble import assemble, streams_of, task_trees
+from graftrec.assemble import assemble, learnt_in, streams_of, task_trees
 from graftrec.begin import begin
 from graftrec.checkpoint import keep_best, replace_weights, weights
 from graftrec.config import build
@@ -134,7 +134,7 @@ def restore(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase], 
     """What `train_plan` left of the targets in ``folder``, ready for the test; another process may have trained it."""
     arm, names = Arm(), list(task_trees(tree, ("target",)))
     phase = [phase for phase in plan if "target" in phase.roles][-1]
-    module = assemble(tree, protocol, phase.roles, int(tree["seed"]))
+    module = assemble(tree, protocol, phase.roles, int(tree["seed"]), learnt_in(tree, phase))
     for means in phase.means:
         if means.stays:
             means.build(module)

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from graftrec.assemble import assemble, protocol_of, streams_of, task_trees
+from graftrec.assemble import assemble, learnt_in, protocol_of, streams_of, task_trees
 from graftrec.checkpoint import configuration, weights
 from graftrec.config import build, near, problems_of_tree
 from graftrec.data.protocols.base import Protocol
@@ -67,7 +67,7 @@ class Recommender:
         roles = last.roles
         protocol = protocol_of(tree)
         protocol.prepare(streams_of(tree, roles), judged=streams_of(tree, ("target",)))
-        module = assemble(tree, protocol, roles, int(tree["seed"]))
+        module = assemble(tree, protocol, roles, int(tree["seed"]), learnt_in(tree, last))
         for means in last.means:
             if means.stays:
                 means.build(module)

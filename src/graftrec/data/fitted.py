@@ -56,6 +56,10 @@ class Fitted:
             draft.unlink(missing_ok=True)
         return made
 
+    def columns(self, data: Interactions) -> list[tuple[str, Mask]]:
+        """Columns with one or several ids, and which of their keys (K,) training has."""
+        return [*zip(data.ids, self.seen, strict=True), *self.lists.items()]
+
     def _packed(self) -> dict[str, Any]:
         arrays: dict[str, Any] = {"mean": self.mean, "spread": self.spread, "low": self.low, "high": self.high}
         arrays |= {f"seen/{at}": mask for at, mask in enumerate(self.seen)}

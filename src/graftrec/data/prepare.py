@@ -16,6 +16,7 @@ from graftrec.data.domains import KINDS, Domain
 from graftrec.data.entities import Entities
 from graftrec.data.fitted import Fitted
 from graftrec.data.history import Histories
+from graftrec.data.learnt import Learnt
 from graftrec.data.lists import Listed, read_lists
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, events
@@ -42,7 +43,7 @@ class Prepared:
 
     Attributes:
         tables: embedding tables by name. entities: of users and items, by table. streams: by name.
-        refused: reason -> rows that stay out of rankings.
+        refused: reason -> rows that stay out of rankings. learnt: what each domain's training rows have of the tables.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Prepared:
         self._fit()
         self._content()
         self._make_ranked()
-        self._make_rows()
+        places = self._make_rows()
+        self.learnt = Learnt(self._used, self._trained_in, self.tables, self._vocabularies, places)
 
     def _of(self, kind: str, domain: Domain) -> Entities:
         return self.entities[kind][domain.tables[kind]]
@@ -254,7 +256,8 @@ class Prepared:
             origin=self._origin, answers={name: values[f"label {name}"] for name in asked},
         )  # fmt: skip
 
-    def _make_rows(self) -> None:
+    def _make_rows(self) -> dict[int, dict[str, Place]]:
+        """Streams of rows; where the ids of each domain's columns go."""
         places = self._places([(domain, self._fits[id(domain.data)]) for _, domain, _, _ in self._wanted])
         for (at, domain, parts, _), own in zip(self._wanted, places, strict=True):
             data = domain.data
@@ -274,6 +277,7 @@ class Prepared:
             past, time = self._past(at, domain, parts)
             name = f"{domain.prefix}rows"
             self.streams[name] = TableRows(name, data, splits, self._fits[id(data)], own, people, past, time, self.seed)
+        return {at: own for (at, *_), own in zip(self._wanted, places, strict=True)}
 
     def _past(self, at: int, domain: Domain, parts: Parts) -> tuple[tuple[Histories, History] | None, Tensor | None]:
         """Histories of a domain's users for its rows, and the time of all rows of its table."""
@@ -348,8 +352,8 @@ class Prepared:
 
 def _id_columns(domain: Domain, fitted: Fitted) -> list[tuple[str, pl.Series, Mask]]:
     data = domain.data
-    found = list(zip(data.ids, data.id_keys, fitted.seen, strict=True))
-    return found + [(name, lists.keys, fitted.lists[name]) for name, lists in data.lists.items()]
+    keys = dict(zip(data.ids, data.id_keys, strict=True)) | {name: lists.keys for name, lists in data.lists.items()}
+    return [(name, keys[name], seen) for name, seen in fitted.columns(data)]
 
 
 def _together(basket: Tensor) -> bool:

@@ -42,6 +42,7 @@ class Means:
 
     stays = False  # True: what it builds is still there when the phase has ended, so a model that serves needs it too
     replaces_decay = False  # True: the optimizer's own weight decay is 0 in this phase
+    gives_users = False  # True: users of the sources have vectors when the phase has ended
 
     def build(self, model: nn.Module) -> None:
         """Put parts into a model whose weights are there, and whose frozen parameters are frozen.
@@ -94,6 +95,14 @@ class Phase:
     carry: tuple[str, ...] = SHARED
     rates: Mapping[str, float] = field(default_factory=dict)
     means: tuple[Means, ...] = ()
+
+    def learnt(self, table: str) -> tuple[str, ...]:
+        """Roles whose training rows the vectors of a table have learnt from: its own, or all where it starts from an
+        earlier phase's vectors, or its means give them."""
+        name = f"encoder.tables.{table.replace('.', '_')}.weight"
+        carried = self.start_from is not None and name.startswith(tuple(self.carry))
+        given = table.rpartition("/")[2] == "user" and any(means.gives_users for means in self.means)
+        return ROLES if carried or given else self.roles
 
 
 class Transfer(ABC):

@@ -43,6 +43,8 @@ class EMCDR(Transfer):
 class Mapping(Means):
     """Learns the map when the target's phase has ended, and gives the source's users their rows."""
 
+    gives_users = True
+
     def __init__(self, phase: str, there: SeenRows, here: SeenRows, hidden: int, steps: int) -> None:
         self.phase, self.there, self.here, self.hidden, self.steps = phase, there, here, hidden, steps
 

@@ -99,6 +99,8 @@ class Chosen(Means):
 class Bridges(Means):
     """Puts a `Bridge` on the table of users, and leaves the vectors of the source's users that it makes."""
 
+    gives_users = True
+
     def __init__(self, phase: str, there: SeenRows, here: SeenRows, chosen: Chosen, hidden: int) -> None:
         self.phase, self.there, self.here, self.chosen, self.hidden = phase, there, here, chosen, hidden
 

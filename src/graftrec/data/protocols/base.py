@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -138,13 +138,21 @@ class Protocol(pl.LightningDataModule, ABC):
             raise RuntimeError("prepare() reads the data, and it was not called")
         return self._made.entities[kind][self._domains[stream].tables[kind]].vocabulary
 
-    def schema(self, names: Iterable[str]) -> Schema:
-        """Tables and the streams called ``names``."""
+    def schema(self, names: Iterable[str], learnt: Callable[[str], Collection[str]] | None = None) -> Schema:
+        """Tables and the streams called ``names``.
+
+        Args:
+            learnt: table -> streams whose training rows its vectors learn from; any other id reads row 0, as unknown
+                ones do. None: every id that any stream trains on has its row.
+        """
         streams = {name: self.streams[name].schema for name in names}
         used = {feature.table for stream in streams.values() for feature in stream.features if feature.table}
         used |= {stream.candidate for stream in streams.values() if stream.candidate}
         used |= {other for name in used for other in self.tables[name].content}
-        return Schema({name: table for name, table in self.tables.items() if name in used}, streams)
+        tables = {name: table for name, table in self.tables.items() if name in used}
+        if learnt is not None and self._made is not None:
+            tables = {name: self._made.learnt.table(name, learnt(name)) for name in tables}
+        return Schema(tables, streams)
 
     def use(self, names: Sequence[str], paced_by: Sequence[str], seed: int) -> None:
         """Choose what the next fit draws from; see `TrainLoader`."""
