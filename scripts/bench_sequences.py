@@ -8,8 +8,8 @@ width 64 with 2 blocks and 2 heads, length 50, softmax over the whole catalogue,
 `graftrec train`, every user gets the 10 best of the catalogue without what was seen, as of the validation. A peer is a
 program of another environment that prints ``N targets/s`` or ``train seq/s N``, and ``M users/s`` or ``eval users/s
 M``; the last ones count, and so does the last ``NDCG@10 X``, if there is one. All run alternately in processes of their
-own and medians count, since machines are shared and noisy; each repeat has a seed of its own. bf16 is left out where the processor has none: it is
-emulated there. The last line is one JSON object.
+own and medians count, since machines are shared and noisy; each repeat has a seed of its own. bf16 is left out where
+the processor has none: it is emulated there. The last line is one JSON object.
 """
 
 import argparse
