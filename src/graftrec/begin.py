@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from graftrec.assemble import assemble, columns_of, learnt_in, streams_of, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
@@ -42,10 +45,13 @@ def begin(
         def teacher(name: str, stream: str, task: str) -> GraftModule:
             return _teacher(tree, protocol, stream, task, states[name])
 
+        def trained(table: str, roles: tuple[str, ...]) -> Tensor:
+            return _trained(tree, protocol, table, roles)
+
         for means in phase.means:
             means.build(module)
         for means in phase.means:
-            means.start(module, Past(states, loaded, teacher))
+            means.start(module, Past(states, loaded, teacher, trained))
     except ValueError as error:
         raise UserError(f"transfer, phase {phase.name}: {error}") from error
     return module, lines
@@ -75,6 +81,19 @@ def parameters_under(module: GraftModule, prefix: str, what: str) -> list[Any]:
     found = [parameter for name, parameter in names.items() if name.startswith(prefix)]
     if not found and prefix not in OPTIONAL:
         raise UserError(f"{what}: no parameter's name starts with '{prefix}'{nearest(prefix, names)}")
+    return found
+
+
+def _trained(tree: Mapping[str, Any], protocol: Protocol, table: str, roles: tuple[str, ...]) -> Tensor:
+    """Rows (rows,) bool of a table that training rows of these roles have, in streams that have a column of it."""
+    whole = protocol.tables[table]
+    found = torch.zeros(whole.size, dtype=torch.bool)
+    streams = streams_of(tree, roles)
+    streams = [name for name in streams if any(f.table == table for f in protocol.streams[name].schema.features)]
+    if streams:
+        rows = protocol.schema(streams, lambda _: streams).tables[table].rows
+        found[torch.arange(whole.size) if rows is None else rows] = True
+        found[0] = False  # a stranger
     return found
 
 

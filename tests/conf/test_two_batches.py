@@ -72,7 +72,9 @@ MORE = {  # what an option needs of the data
 }  # fmt: skip
 COMPARED = ["protocol=long_short_term", *ROWS[1:], "task@source=[]", "task@shared=[]", "task@target=[click]"]
 CROSSING = [*DEPARTMENTS, "task@source=[grocery_recommend]", "task@target=[produce_recommend]", "task@shared=[]"]
-MORE |= {f"transfer/{name}": [*CROSSING, f"transfer={name}"] for name in ("distillation", "emcdr", "ptupcdr")}
+MORE |= {"transfer/distillation": [*CROSSING, "transfer=distillation"]}
+MAPPED = [*CROSSING, "++protocol.overlap_users=0.6"]  # some users are of the source alone
+MORE |= {f"transfer/{name}": [*MAPPED, f"transfer={name}"] for name in ("emcdr", "ptupcdr")}
 MORE |= {f"trunk/{name}": [*CROSSING, f"trunk={name}"] for name in ("cmf", "conet")}
 MORE |= {f"trunk/{name}": COMPARED for name in ("din", "dien", "sli_rec", "clsr", "sim")}  # the item is a field of rows
 RUN = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ CROSSING = ["protocol=cross_domain", "++dataset.domain=department", "task@shared
             "task@source=[grocery_recommend]", "task@target=[produce_recommend]",
             "++trainer.limit_train_batches=2", "++trainer.max_steps=2", "schedule=constant"]  # fmt: skip
 NEEDS = {"MetaEmbedding": ["++encoder.generated=[user]"]}  # items are candidates here, which are never hidden
+LINKED = "++protocol.overlap_users=0.6"  # some users are of both departments, and some of the source alone
+NEEDS |= {name: [LINKED] for name in ("EMCDR", "PTUPCDR")}
 OPTIMIZERS = {"adamw": ["optimizer=adamw"], "rowwise": ["optimizer=rowwise", "++optimizer.table_decay=0.1"]}
 
 
@@ -65,6 +69,9 @@ def test_frozen_parameters_stay_others_move_and_the_checkpoint_is_what_was_judge
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tree = compose([*CROSSING, *shop_settings, *OPTIMIZERS[optimizer], *NEEDS.get(cls.__name__, [])])
+    if LINKED in NEEDS.get(cls.__name__, []):
+        protocol = protocol_of(tree)
+        protocol.prepare(streams_of(tree))
     begun: list[tuple[Phase, dict[str, torch.Tensor]]] = []
 
     def begin_and_keep(tree: Any, protocol: Any, phase: Phase, states: Any) -> tuple[GraftModule, list[str]]:
@@ -94,13 +101,30 @@ def test_frozen_parameters_stay_others_move_and_the_checkpoint_is_what_was_judge
     phases.test_plan(arm, tree, protocol)
     assert [phase.name for phase, _ in begun] == [phase.name for phase in plan]
     assert arm.test["produce_recommend"]["ndcg@10"].value is not None
-    assert all("carried over" in line for line in arm.carried if "->" in line)
+    told = re.compile(r"carried over [1-9]\d* parameters \(\d+ left behind, \d+ new, \d+ of another shape")
+    assert all(told.search(line) for line in arm.carried if "->" in line)
 
     served = assemble(tree, protocol, plan[-1].roles, 0)
     for means in quick(cls)[-1].means:
         if means.stays:
             means.build(served)
     served.load_state_dict(weights(tmp_path / "best.ckpt"))
+
+
+@pytest.mark.parametrize("cls", classes("transfer"), ids=lambda cls: cls.__name__)
+def test_a_carry_over_that_finds_nothing_is_refused(
+    cls: type[Transfer], protocol: Protocol, compose: Compose, shop_settings: list[str]
+) -> None:
+    tree = compose([*CROSSING, *shop_settings, *(need for need in NEEDS.get(cls.__name__, []) if need != LINKED)])
+    for phase in cls().phases():
+        if phase.start_from is None:
+            continue
+        state = assemble(tree, protocol, phase.roles, 0).state_dict()
+        with pytest.raises(UserError, match=r"loaded nothing for 'encodr\.'.* did you mean encoder\.\?"):
+            begin(tree, protocol, replace(phase, carry=("encodr.",)), {phase.start_from: state})
+        other = {name: torch.zeros(*values.shape, 1) for name, values in state.items()}
+        with pytest.raises(UserError, match=r"carry-over loaded nothing: .*mismatched in shape: "):
+            begin(tree, protocol, phase, {phase.start_from: other})
 
 
 @pytest.mark.parametrize("cls", classes("transfer"), ids=lambda cls: cls.__name__)
@@ -153,6 +177,21 @@ def test_platforms_without_shared_ids_carry_what_their_texts_are_read_with(
         assert ("encoder.tables.produce/item.weight" in target.state_dict()) == (name == "ids")
     assert loaded["ids"] == loaded["content"]
     assert {"encoder.tables.item_brand.weight", "encoder.tables.item_product_category.weight"} <= loaded["content"]
+
+
+@pytest.mark.parametrize("name", ["emcdr", "ptupcdr"])
+@pytest.mark.parametrize(("linked", "found"), [(0.0, "Found 0 of both and 11 of the source alone"),
+                                               (1.0, "Found 11 of both and 0 of the source alone")])  # fmt: skip
+def test_a_map_without_users_to_learn_or_to_map_is_refused(
+    name: str, linked: float, found: str, compose: Compose, shop_settings: list[str]
+) -> None:
+    from graftrec.config import build
+
+    tree = compose([*CROSSING, *shop_settings, f"transfer={name}", f"++protocol.overlap_users={linked}"])
+    made = protocol_of(tree)
+    made.prepare(streams_of(tree))
+    with pytest.raises(UserError, match=f"{found}, of 11 users that the sources train on and 11 of the target"):
+        check_plan(tree, made, build(tree["transfer"]).phases())
 
 
 def test_users_of_their_own_cannot_be_mapped(compose: Compose, shop_settings: list[str]) -> None:

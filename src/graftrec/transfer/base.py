@@ -26,11 +26,13 @@ class Past:
         loaded: names of the state dict that were carried into this phase.
         teacher: (phase, stream, source or empty for any) -> a model with that phase's weights, whose source tasks read
             ``stream``; ValueError where they cannot.
+        trained: (table, roles) -> which of its rows (rows,) bool the training rows of these roles' streams have.
     """
 
     states: Mapping[str, State] = field(default_factory=dict)
     loaded: tuple[str, ...] = ()
     teacher: Callable[[str, str, str], nn.Module] | None = None
+    trained: Callable[[str, tuple[str, ...]], Tensor] | None = None
 
 
 class Means:

@@ -49,7 +49,7 @@ class Mapping(Means):
         self.phase, self.there, self.here, self.hidden, self.steps = phase, there, here, hidden, steps
 
     def start(self, model: nn.Module, past: Past) -> None:
-        self._users = Shared(model, past.states[self.phase])
+        self._users = Shared(model, past, self.phase)
 
     def finish(self, model: nn.Module) -> str:
         both, alone = self._users.split(self.there, self.here)

@@ -105,7 +105,7 @@ class Bridges(Means):
         self.phase, self.there, self.here, self.chosen, self.hidden = phase, there, here, chosen, hidden
 
     def start(self, model: nn.Module, past: Past) -> None:
-        users, tables = Shared(model, past.states[self.phase]), tables_of(model)
+        users, tables = Shared(model, past, self.phase), tables_of(model)
         both, alone = users.split(self.there, self.here)
         block = tables.get_parameter(f"block_{users.width}")
         items = self.chosen.items if len(self.chosen.items) == len(users.source) else torch.zeros(len(users.source), 1)

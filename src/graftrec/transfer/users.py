@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.nn.encoder import Encoder
-from graftrec.transfer.base import State
+from graftrec.transfer.base import Past
 from graftrec.transfer.rows import TABLES, SeenRows, tables_of
 
 
@@ -22,16 +22,17 @@ class Shared:
     """The one table of users that source and target share, each with vectors of its own.
 
     Args:
-        model: of the target. source: state of the source's phase.
+        model: of the target. past: with the weights of the source's ``phase``.
 
     Attributes:
         key: name of the table in a state dict. at: its rows in the block. source: the source's vectors (rows, D).
 
     Raises:
-        ValueError: users without a table, with several, with one that is shrunk, or one that the source does not have.
+        ValueError: users without a table, with several, with one that is shrunk, or one that the source does not have;
+            no user of both domains, or none of the source alone.
     """
 
-    def __init__(self, model: nn.Module, source: State) -> None:
+    def __init__(self, model: nn.Module, past: Past, phase: str) -> None:
         encoder, tables = encoder_of(model), tables_of(model)
         features = [f for s in encoder.schema.streams.values() for f in s.features if f.name == "user"]
         names = sorted({feature.table for feature in features})
@@ -44,13 +45,24 @@ class Shared:
         self.table = names[0]
         self.key = f"{TABLES}{self.table.replace('.', '_')}.weight"
         self.width, self.at = tables.places()[self.key.removeprefix(TABLES)]
-        known = source.get(self.key)
+        known = past.states[phase].get(self.key)
         if known is None or len(known) != self.at.stop - self.at.start:
             raise ValueError(
                 f"source and target should share the table of users '{self.table}'. Found none of that name in the "
                 "source; set protocol.shares=[user], or name links between the platforms."
             )
         self.source = known.detach().clone()
+        if past.trained is None:
+            raise ValueError("users are mapped by what training has of them. Found no training rows.")
+        there, here = past.trained(self.table, ("source", "shared")), past.trained(self.table, ("target",))
+        both, alone = int((here & there).sum()), int((there & ~here).sum())
+        if not (both and alone):
+            raise ValueError(
+                "a map needs users of both domains, by whom it is learnt, and users of the source alone, who are "
+                f"mapped. Found {both:,} of both and {alone:,} of the source alone, of {int(there.sum()):,} users that "
+                f"the sources train on and {int(here.sum()):,} of the target; name links between the domains, or use "
+                "transfer=pretrain_finetune"
+            )
 
     def target(self, model: nn.Module) -> Tensor:
         """The target's vectors (rows, D), which can be written to."""

@@ -25,6 +25,16 @@ def model(seed: int, table: str = "user") -> nn.ModuleDict:
     return nn.ModuleDict({"encoder": Encoder(Schema(tables, {"s": stream}), width=D)})
 
 
+def past(source: nn.ModuleDict) -> Past:
+    def trained(table: str, roles: tuple[str, ...]) -> Tensor:
+        assert table == "user"
+        found = torch.zeros(USERS, dtype=torch.bool)
+        found[list(HERE if roles == ("target",) else THERE)] = True
+        return found
+
+    return Past({"source": source.state_dict()}, trained=trained)
+
+
 def seen(*rows: int) -> SeenRows:
     found, mask = SeenRows(), torch.zeros(USERS, dtype=torch.bool)
     mask[list(rows)] = True
@@ -45,7 +55,7 @@ def test_a_map_gives_users_of_the_source_their_rows(hidden: int) -> None:
     source, target = model(1), model(2)
     before, theirs = tables(target), tables(source)
     mapping = Mapping("source", seen(*THERE), seen(*HERE), hidden, steps=50)
-    mapping.start(target, Past({"source": source.state_dict()}))
+    mapping.start(target, past(source))
     said = mapping.finish(target)
     after = tables(target)
     assert (after != before).any(1).nonzero().flatten().tolist() == ALONE  # a stranger, row 0, is no user
@@ -54,11 +64,11 @@ def test_a_map_gives_users_of_the_source_their_rows(hidden: int) -> None:
         torch.testing.assert_close(after[ALONE], theirs[ALONE] @ linear(theirs[BOTH], before[BOTH]))
 
 
-def test_without_a_user_of_both_nothing_is_mapped() -> None:
+def test_where_training_stopped_before_a_user_of_both_nothing_is_mapped() -> None:
     source, target = model(1), model(2)
     before = tables(target)
     mapping = Mapping("source", seen(5), seen(6), 2, steps=5)
-    mapping.start(target, Past({"source": source.state_dict()}))
+    mapping.start(target, past(source))
     assert mapping.finish(target).startswith("1 users of the source alone mapped, by what 0")
     assert torch.equal(tables(target), before)
 
@@ -83,7 +93,7 @@ def test_a_bridge_serves_while_it_learns_and_then_leaves_rows() -> None:
 
     before, encoder = tables(target), target["encoder"]
     bridges = Bridges("source", seen(*THERE), seen(*HERE), chosen, hidden=4)
-    bridges.start(target, Past({"source": source.state_dict()}))
+    bridges.start(target, past(source))
     change = encoder.get_submodule(f"tables.low.{D}")
     assert isinstance(change, Bridged)
     expected = change.bridge(torch.arange(USERS)).detach()
