@@ -44,10 +44,11 @@ HEAVY = {
     "rich",
 }
 FRAMES = {"hydra", "omegaconf", "wandb"}  # what composes and shows a run, kept out of what is trained
-L4 = {"config", "cli", "overrides", "jobs", "train", "worker", "predict", "data_card", "doctor", "analysis", "report"}
+L4 = {"config", "cli", "overrides", "jobs", "sweep", "sweep_job", "train", "worker", "predict"}
+L4 |= {"data_card", "doctor", "analysis", "report"}
 LIGHTNING = {"pytorch_lightning", "lightning_utilities", "lightning", "lightning_fabric"}
 # what needs the trainer; in data, the protocols' base
-TRAINS = {"module", "checkpoint", "cost", "phases", "report", "data", "sharding"}
+TRAINS = {"module", "checkpoint", "cost", "phases", "pruning", "report", "data", "sharding"}
 
 
 def imports(path: Path) -> set[str]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 import textwrap
-from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from graftrec import __version__
-from graftrec.errors import INTERRUPTED, TERMINATED
+from graftrec.errors import INTERRUPTED, UserError
 
 
 class Verb(NamedTuple):
@@ -94,53 +93,42 @@ def _run(verb: str, argv: list[str]) -> int:
     from graftrec.overrides import problems_of_command
 
     show = _flags(argv, "--cfg", "-c")
-    if not _flags(argv, "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc"):
+    hydras = _flags(argv, "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc")
+    if not hydras:
         problems = problems_of_command(verb, argv, _config_dirs(argv), deep=not show)
         if problems:
             print(f"The configuration has {len(problems)} problem(s):\n  " + "\n  ".join(problems), file=sys.stderr)
             return 2
     import hydra
-    from hydra.core.hydra_config import HydraConfig
 
     from graftrec import config, jobs
+    from graftrec.sweep import sweep_of
+    from graftrec.sweep_job import Job
 
+    sweep = None if show or hydras or verb not in jobs.WORK else sweep_of(verb, argv, _config_dirs(argv))
+    if sweep is not None:
+        try:
+            sweep.begin()
+        except UserError as error:
+            print(f"graftrec: {error}", file=sys.stderr)
+            return UserError.exit_code
+    job = Job(verb, VERBS[verb].runs, sweep.name if sweep else "")
     codes: list[int] = []
-    trained: list[tuple[list[str], Path]] = []  # settings and folder of each job
-
-    def job(cfg: Any) -> float:
-        """One job of a sweep, or the run. Hydra would turn an exception into 1, so none leaves."""
-        tree = config.plain(cfg)
-        if dropped := config.drop_orphans(tree):
-            print(f"dropped, since their tasks are not selected: {', '.join(dropped)}")
-        score = math.nan
-        if verb in ("train", "audit"):
-            folder = HydraConfig.get().runtime.output_dir
-            code, score = jobs.run_job(tree, folder, verb)
-            if not code and verb == "train":
-                trained.append((list(HydraConfig.get().overrides.task), Path(folder)))
-        else:
-            work: Callable[[dict[str, Any]], int] = import_module(VERBS[verb].runs).main
-            code, _, result = jobs.attempt(lambda: work(tree))
-            code = code or result or 0
-        codes.append(code)
-        if code in (INTERRUPTED, TERMINATED):
-            raise SystemExit(code)  # the rest of a sweep as well
-        return score
-
     before, sys.argv = sys.argv, [f"graftrec {verb}", *argv]
-    config.register_resolvers()
+    config.register_resolvers(job.sweep)
     try:
-        hydra.main(config_path=str(config.conf_dir()), config_name=VERBS[verb].config, version_base="1.3")(job)()
+        with jobs.signals() if sweep else nullcontext():  # between jobs, and while others run them
+            hydra.main(config_path=str(config.conf_dir()), config_name=VERBS[verb].config, version_base="1.3")(job)()
     except KeyboardInterrupt:
         codes.append(INTERRUPTED)
     except SystemExit as stop:
-        refused = stop.code == 1 and not codes  # Hydra gave up before any job: the settings
-        codes.append(2 if refused else stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        codes.append(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
     finally:
         sys.argv = before
-    if len(trained) > 1:
-        import_module("graftrec.report.sweep").show(trained)
-    return max(codes, default=0)
+    done = [*job.codes, *(sweep.end() if sweep else ())]
+    if codes == [1] and not done:  # Hydra gave up before any job: the settings
+        return UserError.exit_code
+    return max([*codes, *done], default=0)
 
 
 def _there(verb: str) -> bool:

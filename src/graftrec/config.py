@@ -21,6 +21,7 @@ from graftrec.errors import UserError
 
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
+HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer: the same experiment elsewhere
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "sparse"}
@@ -53,21 +54,23 @@ def plain(cfg: Any) -> dict[str, Any]:
 
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
-    """12 hex digits that name an experiment; where it runs (``hydra``, ``trainer.devices``) is no part of it.
+    """12 hex digits that name an experiment; where it runs and what it is logged to (`HARDWARE`) are no part of it.
 
     Nor is how often an audit looks (``audit``): with more seeds it goes on in the same folder.
     """
-    kept = {key: value for key, value in tree.items() if key not in ("hydra", "audit")}
+    kept = {key: value for key, value in tree.items() if key not in ("hydra", "audit", "logger")}
     if isinstance(kept.get("trainer"), Mapping):
-        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key != "devices"}
+        kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in HARDWARE}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def register_resolvers() -> None:
-    """Make ``${fingerprint:}`` available: the fingerprint of the job's own tree, for the folder's name in a sweep."""
+def register_resolvers(sweep: str = "sweep") -> None:
+    """Make ``${fingerprint:}`` available, a job's name in a sweep, and ``${fingerprint:sweep}``, the sweep's own."""
     from omegaconf import OmegaConf
 
-    def of_root(*, _root_: Any) -> str:
+    def of_root(of: str = "job", *, _root_: Any) -> str:
+        if of == "sweep":
+            return sweep
         kept = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
         tree = OmegaConf.to_container(kept, resolve=True)
         drop_orphans(tree)

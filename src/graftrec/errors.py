@@ -39,9 +39,15 @@ class DataError(Exception):
             raise DataError(first.code, "\n".join([first.message, *map(str, others)]))
 
 
+class Pruned(Exception):  # noqa: N818 it is no failure
+    """A trial of a search is given up, since its validation scores are behind those of others."""
+
+    exit_code = 0
+
+
 def outcome(error: BaseException) -> tuple[int, str]:
     """The exit code and the one-line reason of an exception."""
-    if isinstance(error, (UserError, DataError)):
+    if isinstance(error, (UserError, DataError, Pruned)):
         return error.exit_code, str(error)
     causes = list(_causes(error))
     if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes) or (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+from graftrec.config import fingerprint
 from graftrec.errors import INTERRUPTED, TERMINATED, DataError, UserError, outcome
 
 T = TypeVar("T")
@@ -34,16 +36,17 @@ def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int
 
     def begin() -> None:
         out.mkdir(parents=True, exist_ok=True)
-        _write_status(out, "running", None, "", start)
+        _write_status(out, "running", None, "", start, tree)
         _write_config(out, tree)
 
     code, reason, _ = attempt(begin)
     score = None
     if not code:
         code, reason, score = attempt(work)
-    state = "finished" if code == 0 else "stopped" if code in (INTERRUPTED, TERMINATED) else "failed"
+    well = "pruned" if reason else "finished"
+    state = well if code == 0 else "stopped" if code in (INTERRUPTED, TERMINATED) else "failed"
     with suppress(OSError):  # the disk may be full
-        _write_status(out, state, code, reason, start)
+        _write_status(out, state, code, reason, start, tree, score)
     if code in (UserError.exit_code, DataError.exit_code) and out.is_dir():
         _remove_if_nothing_was_trained(out)
     return code, float("nan") if score is None else float(score)
@@ -52,7 +55,7 @@ def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int
 def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
     """Call ``work``: (exit code, reason, result). No exception leaves; its reason goes to stderr."""
     try:
-        with _signals():
+        with signals():
             return 0, "", work()
     except BaseException as error:
         code, reason = outcome(error)
@@ -64,7 +67,7 @@ def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """SIGTERM ends the job as an exception, so that everything is closed; afterwards all is as it was."""
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -100,8 +103,26 @@ def _write_config(out: Path, tree: dict[str, Any]) -> None:
     _replace(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redact(tree))))
 
 
-def _write_status(out: Path, state: str, code: int | None, reason: str, start: float) -> None:
-    status = {"state": state, "exit_code": code, "reason": reason, "seconds": round(time.monotonic() - start, 3)}
+def status_of(folder: Path) -> dict[str, Any]:
+    """What ``status.json`` in ``folder`` says; empty if there is none."""
+    try:
+        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_status(
+    out: Path, state: str, code: int | None, reason: str, start: float, tree: dict[str, Any], score: float | None = None
+) -> None:
+    status = {
+        "state": state,
+        "exit_code": code,
+        "reason": reason,
+        "seconds": round(time.monotonic() - start, 3),
+        "score": score if score is not None and math.isfinite(score) else None,
+        "fingerprint": fingerprint(tree),
+    }
     _replace(out / "status.json", json.dumps(status, indent=2) + "\n")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from graftrec import config
 from graftrec.errors import UserError
 
+OPEN = tuple(f"hydra.sweeper.{kind}_options." for kind in ("sampler", "pruner"))  # mappings that take any key
 SWEEP_VALUES = 64  # at most this many values of one sweep are checked ahead
 
 
@@ -45,12 +46,14 @@ class Setting:
 def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], *, deep: bool = True) -> list[str]:
     """Everything that is wrong with ``graftrec VERB *argv``.
 
-    ``argv`` is completed in place: flags come first (Hydra stops at a flag between settings), and ``trunk.layers=3``
-    becomes ``++trunk.layers=3`` where the constructor has ``layers`` and YAML does not repeat its default. With
-    ``deep=False`` constructors are looked at only for keys that YAML lacks, so that showing a tree stays fast.
+    ``argv`` is completed in place: flags come first (Hydra stops at a flag between settings), ``--multirun`` is added
+    where a file says it, and ``trunk.layers=3`` becomes ``++trunk.layers=3`` where the constructor has ``layers`` and
+    YAML does not repeat its default. With ``deep=False`` constructors are looked at only for keys that YAML lacks, so
+    that showing a tree stays fast.
     """
     from hydra._internal.utils import get_args_parser
 
+    argv[:] = [f"++{text}" if text.startswith(OPEN) else text for text in argv]
     args, extra = get_args_parser().parse_known_args(argv)
     texts = [*args.overrides, *(text for text in extra if not text.startswith("-"))]
     argv[:] = [*(text for text in argv if text not in texts), *texts]
@@ -64,14 +67,17 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
     problems += [f"--config-dir {path}: there is no such folder" for path in config_dirs if not os.path.isdir(path)]
     if problems:
         return problems
-    check = _Check(args.config_name or verb, _loader(config_dirs), bool(args.multirun))
+    check = _Check(args.config_name or verb, loader_of(config_dirs), bool(args.multirun))
     check.run(texts, deep)
+    if check.multirun and not args.multirun:
+        argv.insert(0, "--multirun")  # a file says so
     for before, after in check.rewritten.items():
         argv[:] = [after if text == before else text for text in argv]
     return list(dict.fromkeys(check.problems))
 
 
-def _loader(config_dirs: Sequence[str]) -> Any:
+def loader_of(config_dirs: Sequence[str]) -> Any:
+    """Hydra's loader of conf and of the user's folders."""
     from hydra import version
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.utils import create_config_search_path
@@ -187,9 +193,13 @@ class _Check:
 
     def group_is_right(self, setting: Setting) -> bool:
         """Whether the group is there and has each option that is asked for."""
+        group = setting.key
+        if group == "hydra/launcher" and not set(setting.values) <= set(self.loader.get_group_options(group)):
+            extra = str(setting.values[0]).partition("_")[0]
+            self.problems.append(f"{setting.text}: there is no such launcher here; try pip install 'graftrec[{extra}]'")
+            return False
         if setting.parsed.is_delete() or setting.parsed.is_hydra_override():
             return True
-        group = setting.key
         if not self.loader.get_group_options(group):
             self.problems.append(f"{setting.text}: there is no group '{group}'{config.near(group, self.groups)}")
             return False

@@ -24,6 +24,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.metrics.pointwise import Value
 from graftrec.module import GraftModule
+from graftrec.pruning import pruning
 from graftrec.report.progress import PhaseProgress
 from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
@@ -93,7 +94,7 @@ def train_plan(
         module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
         final = number == len(plan) - 1
         where = folder if final else folder / phase.name
-        trainer, bar, cost = _fit(tree, protocol, module, phase, where, loggers, progress)
+        trainer, bar, cost = _fit(tree, protocol, module, phase, where, loggers, progress, plan[:number])
         arm.seconds += bar.seconds
         arm.rows_per_second = bar.rows_per_second
         arm.cost, arm.flops = cost.found(), arm.flops + cost.flops
@@ -163,6 +164,7 @@ def _fit(
     folder: Path,
     loggers: Sequence[Any],
     progress: Callable[[str], PhaseProgress],
+    before: Sequence[Phase],
 ) -> tuple[pl.Trainer, PhaseProgress, Cost]:
     """One fit; the module ends with its best weights."""
     has_target = any(role == "target" for role in module.roles.values())
@@ -181,7 +183,7 @@ def _fit(
             tree["trainer"],
             max_epochs=phase.epochs,
             logger=list(loggers),
-            callbacks=[bar, cost, best],
+            callbacks=[bar, cost, best, *pruning(phase, before)],
             default_root_dir=str(folder),
             num_sanity_val_steps=0,
             enable_model_summary=False,

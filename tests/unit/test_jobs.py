@@ -46,7 +46,7 @@ def fails(error: BaseException) -> Callable[[], Any]:
 def test_a_finished_job(run: Run, tmp_path: Path) -> None:
     assert run(lambda: 0.75) == (0, 0.75)
     assert status(tmp_path)["state"] == "finished"
-    assert set(status(tmp_path)) == {"state", "exit_code", "reason", "seconds"}
+    assert set(status(tmp_path)) == {"state", "exit_code", "reason", "seconds", "score", "fingerprint"}
     assert "hidden" not in (tmp_path / "run" / "config.yaml").read_text()
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "status.json"}
 

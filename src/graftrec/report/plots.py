@@ -51,16 +51,16 @@ def learning_curves(csv_path: Path, out_png: Path, targets: Sequence[str] = (), 
     for axes, name in zip(panels, names, strict=False):
         for phase, points in curves[name].items():
             _line(axes, points, colours[phase], dashed=_is_twin(phase))
-        axes.set_title(_verbatim(_panel_title(name)), fontsize=10, loc="left", color=INK)
-        _clean(axes)
+        axes.set_title(verbatim(_panel_title(name)), fontsize=10, loc="left", color=INK)
+        clean(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for axes in panels[max(0, len(names) - width) : len(names)]:
         axes.set_xlabel("step of the phase", fontsize=9, color=INK)
     if phases:
         handles = [_line(panels[0], [], colours[phase], dashed=_is_twin(phase)) for phase in phases]
-        labels = [_verbatim(_phase_label(phase)) for phase in phases]
+        labels = [verbatim(_phase_label(phase)) for phase in phases]
         figure.legend(handles, labels, loc="outside upper left", ncols=len(phases), frameon=False, fontsize=10)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def comparison(metrics: Mapping[str, Any], out_png: Path, most: int = 4) -> Path:
@@ -89,12 +89,12 @@ def comparison(metrics: Mapping[str, Any], out_png: Path, most: int = 4) -> Path
     for axes, metric in zip(panels, shown, strict=False):
         _dots(axes, metrics, task, metric, names)
     if shown:
-        panels[0].set_yticks(range(len(names)), [_verbatim(words.label(name)) for name in names])
+        panels[0].set_yticks(range(len(names)), [verbatim(words.label(name)) for name in names])
         whisker = any(words.table(metrics, "differences", task, metric) for metric in shown)
         note = " · whisker: interval of grafted - twin" if whisker else ""
-        title = f"{_verbatim(task)} · test{note}"
+        title = f"{verbatim(task)} · test{note}"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def scaling(curves: Mapping[str, Sequence[tuple[float, float, float]]], metric: str, out_png: Path) -> Path:
@@ -107,15 +107,15 @@ def scaling(curves: Mapping[str, Sequence[tuple[float, float, float]]], metric: 
         for name, points in curves.items():
             shown = [(point[0], point[1 + place]) for point in points if point[0] > 0 and point[1 + place] is not None]
             axes.plot(*zip(*shown, strict=True), marker="o", markersize=3.5, linewidth=1.6,
-                      color=colours.get(name, OTHER), label=_verbatim(name)) if shown else None  # fmt: skip
+                      color=colours.get(name, OTHER), label=verbatim(name)) if shown else None  # fmt: skip
         axes.set_xscale("log")
-        axes.set_title(_verbatim(title), fontsize=10, loc="left", color=INK)
-        _clean(axes)
+        axes.set_title(verbatim(title), fontsize=10, loc="left", color=INK)
+        clean(axes)
         axes.set_xlabel("FLOPs of training", fontsize=9, color=INK)
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=10)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def _dots(axes: Axes, metrics: Mapping[str, Any], task: str, metric: str, names: Sequence[str]) -> None:
@@ -146,8 +146,8 @@ def _dots(axes: Axes, metrics: Mapping[str, Any], task: str, metric: str, names:
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
             zorder=4,
         )
-    _clean(axes)
-    axes.set_title(_verbatim(words.label(metric)), fontsize=10, loc="left", color=INK)
+    clean(axes)
+    axes.set_title(verbatim(words.label(metric)), fontsize=10, loc="left", color=INK)
     axes.margins(x=0.18)
     axes.set_ylim(-0.5, len(names) - 0.25)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -219,7 +219,7 @@ def _line(axes: Axes, points: _Points, colour: str, dashed: bool) -> Any:
     return axes.plot(x, y, color=colour, linestyle=style, linewidth=1.8, marker=mark, markersize=3.5)[0]
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#BBBBBB")
     axes.grid(True, color="#E6E6E6", linewidth=0.8)
@@ -232,7 +232,7 @@ def _nothing(axes: Axes, why: str) -> None:
     axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=11, color=INK, transform=axes.transAxes)
 
 
-def _verbatim(text: str, most: int = 42) -> str:
+def verbatim(text: str, most: int = 42) -> str:
     """Text from data: printable, short, and no formula to matplotlib."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return (clean if len(clean) <= most else clean[: most - 1] + "…").replace("$", r"\$")
@@ -246,7 +246,7 @@ def _float(cell: Any) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _save(figure: Figure, out_png: Path) -> Path:
+def save(figure: Figure, out_png: Path) -> Path:
     Path(out_png).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out_png, dpi=150, format="png")
     return Path(out_png)
@@ -267,15 +267,15 @@ def data_card(card: Mapping[str, Any], out_png: Path) -> Path:
         handles = [Line2D([], [], color=colour) for colour in colours.values()]
         more = f" and {len(domains) - len(biggest)} more" if len(domains) > len(biggest) else ""
         figure.legend(
-            handles, [_verbatim(name, min(42, 100 // len(biggest))) for name in biggest], loc="outside upper left",
+            handles, [verbatim(name, min(42, 100 // len(biggest))) for name in biggest], loc="outside upper left",
             ncols=6, frameon=False, fontsize=9, title=f"domains{more}" if more else None, alignment="left",
         )  # fmt: skip
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def _rows_over_time(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[str, str]) -> None:
     axes.set_title("rows over time", fontsize=10, loc="left", color=INK)
-    _clean(axes)
+    clean(axes)
     if not timeline:
         _nothing(axes, "no dates")
         return
@@ -291,7 +291,7 @@ def _rows_over_time(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[st
 
 def _label_rates(axes: Axes, domains: Mapping[str, Any], colours: Mapping[str, str]) -> None:
     axes.set_title("share of positives", fontsize=10, loc="left", color=INK)
-    _clean(axes)
+    clean(axes)
     names = list(dict.fromkeys(
         label for domain in domains.values() for label, about in domain["labels"].items() if about["kind"] == "binary"
     ))[:8]  # fmt: skip
@@ -303,14 +303,14 @@ def _label_rates(axes: Axes, domains: Mapping[str, Any], colours: Mapping[str, s
         means = [(about["labels"].get(name) or {}).get("mean") or 0.0 for name in names]
         axes.barh([place + at * high for place in range(len(names))], means, high, color=colours[domain])
     axes.set_yticks([place + high * (len(domains) - 1) / 2 for place in range(len(names))])
-    axes.set_yticklabels([_verbatim(name) for name in names], fontsize=9)
+    axes.set_yticklabels([verbatim(name) for name in names], fontsize=9)
     axes.set_xlim(0, 1)
     axes.invert_yaxis()
 
 
 def _popularity(axes: Axes, domains: Mapping[str, Any], colours: Mapping[str, str]) -> None:
     axes.set_title("share of rows of the top items", fontsize=10, loc="left", color=INK)
-    _clean(axes)
+    clean(axes)
     shown = {name: domain["rows_of_top_items"] for name, domain in domains.items() if domain.get("rows_of_top_items")}
     if not shown:
         _nothing(axes, "no items")

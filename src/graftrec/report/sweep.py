@@ -1,9 +1,11 @@
-"""The end of a sweep: its jobs side by side, in what they are told apart by."""
+"""The end of a sweep: a table of its jobs, the best of them, sweep.json, two pictures and a page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +14,122 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from graftrec.report import words
+from graftrec import ledger
+from graftrec.ledger import Entry
+from graftrec.report import sweep_page, words
+from graftrec.report.sweep_shares import importance
 
-METRICS = 6  # of the test that a screen has room for
+METRICS = 3  # of the test that a screen has room for
+STYLES = {ledger.FINISHED: "", ledger.PRUNED: "yellow", ledger.NOT_RUN: "dim"}
 
 
-def sweep_table(jobs: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> Table:
-    """One row for each job (settings, metrics): the run's main metric in the validation, and metrics of the test.
+def sweep_table(jobs: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Table:
+    """One row for each job (how it ended, its metrics): state, time, score and metrics of the test.
 
-    A job's name are those of its settings that not all jobs have.
+    A job's name are those of its settings that not all jobs have. Metrics are of the first job's main task; a job
+    of another task has none here.
     """
-    first = jobs[0][1]
+    first = next((found for _, found in jobs if found), {})
     main = words.table(first, "main")
-    task, metric = str(main.get("task")), str(main.get("metric"))
-    everywhere = set.intersection(*(set(settings) for settings, _ in jobs))
+    task = str(main.get("task") or "")
     metrics = words.brief(first, words.metric_names(first, task))[:METRICS]
-    table = Table(box=SIMPLE, title=f"{task} · sweep", title_justify="left", padding=(0, 1), pad_edge=False)
+    title = f"{task} · sweep, score: {main.get('metric')} of the validation" if task else "sweep"
+    table = Table(box=SIMPLE, title=title, title_justify="left", padding=(0, 1), pad_edge=False)
     table.add_column("job", overflow="fold")
-    for head in (f"val {metric}", *map(words.label, metrics)):
+    table.add_column("state", no_wrap=True)
+    for head in ("seconds", "score", *map(words.label, metrics)):
         table.add_column(Text(head), justify="right", min_width=7)
-    for number, (settings, found) in enumerate(jobs):
-        name = " ".join(setting for setting in settings if setting not in everywhere)
-        values = [words.score(found, task, name_of, words.GRAFTED)[0] for name_of in metrics]
-        val = words.table(found, "val", task).get(metric)
-        table.add_row(Text(name or f"job {number}"), *map(words.shown, [val, *values]))
+    for number, ((entry, found), name) in enumerate(zip(jobs, names([entry for entry, _ in jobs]), strict=True)):
+        same = words.table(found, "main") == main
+        values = [words.score(found, task, each, words.GRAFTED)[0] if same and found else None for each in metrics]
+        seconds = words.DASH if entry.seconds is None else f"{entry.seconds:.1f}"
+        state = Text(entry.state, style=STYLES.get(entry.state, "red"))
+        table.add_row(
+            Text(name or f"job {number}"), state, seconds, words.shown(entry.score), *map(words.shown, values)
+        )
     return table
 
 
-def show(jobs: Sequence[tuple[Sequence[str], Path]]) -> None:
-    """Print the table of jobs (settings, folder) that have the same main task."""
+def names(jobs: Sequence[Entry]) -> list[str]:
+    """Those settings of each job that not all jobs have."""
+    everywhere = set.intersection(*(set(job.settings) for job in jobs)) if jobs else set()
+    return [" ".join(setting for setting in job.settings if setting not in everywhere) for job in jobs]
+
+
+def best_of(jobs: Sequence[Entry]) -> Entry | None:
+    """The finished job with the highest score; the first of equals."""
+    scored = [job for job in jobs if job.state == ledger.FINISHED and job.score is not None]
+    return max(scored, key=lambda job: job.score or 0.0, default=None)
+
+
+def write(folder: Path, jobs: Sequence[Entry], command: str, single: Callable[[Entry], str], study: Any = None) -> None:
+    """Print the table of ``jobs`` and the best of them; write sweep.json, report.html and its pictures.
+
+    Args:
+        command: what gives this sweep again.
+        single: what gives one of its jobs.
+        study: the Optuna study, where the sweep is one.
+    """
+    metrics = [_metrics(folder / job.folder) if job.folder and job.state == ledger.FINISHED else {} for job in jobs]
+    fronts = _front(study, jobs) if study is not None else []
+    best = None if fronts else best_of(jobs)
+    shares, how = importance(jobs, study)
+    report = {
+        "command": command,
+        "jobs": [asdict(job) | {"name": name} for job, name in zip(jobs, names(jobs), strict=True)],
+        "best": None if best is None else {"folder": best.folder, "score": best.score, "command": single(best)},
+        "front": [{"folder": job.folder, "values": values, "command": single(job)} for job, values in fronts],
+        "importance": shares,
+        "importance_is": how,
+    }
+    _replace(folder / "sweep.json", json.dumps(report, indent=2) + "\n")
+    sweep_page.write(folder, report, list(zip(jobs, metrics, strict=True)))
     console = Console()
-    files = [(settings, folder / "metrics.json") for settings, folder in jobs]
-    read = [(settings, json.loads(file.read_text())) for settings, file in files if file.is_file()]
-    main = words.table(read[0][1], "main") if read else {}
-    same = [(settings, metrics) for settings, metrics in read if words.table(metrics, "main") == main]
-    if len(same) > 1:
-        (console if console.is_terminal else Console(width=120)).print(sweep_table(same))
+    console = console if console.is_terminal else Console(width=120)
+    console.print(sweep_table(list(zip(jobs, metrics, strict=True))))
+    for line in sentences(report, jobs):
+        console.print(line, soft_wrap=True)
+    console.print(
+        Text("report  ", style="dim").append(str(Path(os.path.relpath(folder)) / "report.html"), style="bold")
+        .append("\nagain   ", style="dim").append(command), soft_wrap=True,
+    )  # fmt: skip
+
+
+def sentences(report: Mapping[str, Any], jobs: Sequence[Entry]) -> list[Text]:
+    """What did not run, what failed and why, and the best job with its command."""
+    lines = []
+    undone = [job for job in jobs if job.state in (ledger.NOT_RUN, ledger.STOPPED, ledger.KILLED)]
+    if undone:
+        lines.append(Text(f"{len(undone)} of {len(jobs)} jobs did not run to their end; the same command runs them"))
+    lines += [
+        Text(f"failed ({job.exit_code})  {name}: {job.reason}", style="red")
+        for job, name in zip(jobs, names(jobs), strict=True) if job.state == ledger.FAILED
+    ]  # fmt: skip
+    if report["best"]:
+        lines.append(Text("best    ", style="dim").append(f"{words.shown(report['best']['score'])}  ", style="bold")
+                     .append(report["best"]["command"]))  # fmt: skip
+    for each in report["front"]:
+        values = ", ".join(f"{value:.4g}" for value in each["values"])
+        lines.append(Text("front   ", style="dim").append(f"{values}  ", style="bold").append(each["command"]))
+    return lines
+
+
+def _front(study: Any, jobs: Sequence[Entry]) -> list[tuple[Entry, list[float]]]:
+    """With several objectives: the jobs that no other one beats in all of them."""
+    if len(study.directions) < 2:
+        return []
+    by_folder = {job.folder: job for job in jobs}
+    found = [(Path(trial.user_attrs["folder"]).name, list(trial.values)) for trial in study.best_trials]
+    return [(by_folder[folder], values) for folder, values in found if folder in by_folder]
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    path = folder / "metrics.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

@@ -1,0 +1,156 @@
+"""A sweep as a whole: its folder, what it is going to run, and what has become of it at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from graftrec import config, ledger
+from graftrec.errors import UserError
+from graftrec.overrides import loader_of
+from graftrec.trial import default_storage
+
+BUDGET = ("n_trials", "n_jobs", "storage", "max_batch_size")  # of a sweeper: how much of a search, not which
+
+
+@dataclass
+class Sweep:
+    """``planned`` are the settings of each job; None where the sweeper decides as it goes."""
+
+    command: str
+    alone: tuple[list[str], list[str]]  # what one job's command has before and after its settings
+    name: str
+    folder: Path
+    planned: list[tuple[str, ...]] | None
+    study: dict[str, Any] | None  # settings of an Optuna sweeper
+    begun: int = 0
+    _lock: Any = field(default=None, repr=False)
+
+    def begin(self) -> None:
+        """Keep others out of the folder until `end`.
+
+        Raises:
+            UserError: another process is at the same sweep.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(f"{self.folder}: another process is running this sweep; wait for it or stop it") from error
+        self.begun = len(ledger.read(self.folder))
+
+    def end(self) -> list[int]:
+        """Show what there is now; the exit codes of the jobs of this call."""
+        from graftrec.report import sweep as report
+
+        try:
+            lines = ledger.read(self.folder)
+            mine = ledger.latest(lines[self.begun :])
+            if not lines:
+                return []
+            jobs = [_ended(entry) for entry in ledger.latest(lines, self.planned)]
+            report.write(self.folder, jobs, self.command, self._single, self._study())
+            return [1 if entry.exit_code is None else entry.exit_code for entry in mine]
+        finally:
+            self._lock.release()
+            (self.folder / ".lock").unlink(missing_ok=True)
+
+    def _single(self, job: ledger.Entry) -> str:
+        before, after = self.alone
+        return shlex.join([*before, *job.settings, *after])
+
+    def _study(self) -> Any:
+        """The Optuna study, where there is one."""
+        if self.study is None:
+            return None
+        import optuna
+
+        return optuna.load_study(
+            study_name=self.study["study_name"], storage=self.study["storage"] or default_storage(self.folder)
+        )
+
+
+def _ended(entry: ledger.Entry) -> ledger.Entry:
+    """Nothing runs any more: what never ended was killed."""
+    return replace(entry, state=ledger.KILLED) if entry.state == ledger.RUNNING else entry
+
+
+def sweep_of(verb: str, argv: list[str], config_dirs: Sequence[str]) -> Sweep | None:
+    """The sweep that a command line asks for, if it does; ``argv`` gets the folder that the sweep is in.
+
+    The same sweep, its settings in whatever order, has the same folder, so that it finds the jobs that it has done.
+    """
+    from hydra._internal.utils import get_args_parser
+    from hydra.types import RunMode
+
+    args, _ = get_args_parser().parse_known_args(argv)
+    if not args.multirun:
+        return None
+    typed = list(argv)
+    loader = loader_of(config_dirs)
+    cfg = loader.load_configuration(args.config_name or verb, args.overrides, RunMode.MULTIRUN, from_shell=False)
+    plain = _container(cfg)
+    hydra = plain.pop("hydra")
+    config.drop_orphans(plain)
+    sweeper = {key: value for key, value in hydra["sweeper"].items() if key not in BUDGET}
+    swept = sorted(text.lstrip("+") for text in _swept(hydra["overrides"]["task"], loader))
+    asked = json.dumps([verb, config.fingerprint(plain), swept, sweeper], sort_keys=True, default=str)
+    name = hashlib.sha256(asked.encode()).hexdigest()[:12]
+    folder = str(hydra["sweep"]["dir"])
+    if "${" in folder:
+        config.register_resolvers(name)
+        folder = str(cfg.hydra.sweep.dir)
+        argv.append(f"hydra.sweep.dir={_quoted(folder)}")
+    grid = str(sweeper["_target_"]).endswith(".BasicSweeper")
+    study = dict(hydra["sweeper"]) if "graftrec_optuna" in str(sweeper["_target_"]) else None
+    own = ["--config-dir", config_dirs[-1]] if config_dirs else []
+    by_file = ["hydra.mode=RUN"] if str(hydra["mode"]).endswith("MULTIRUN") else []  # one job of it is no sweep
+    return Sweep(
+        command=shlex.join(["graftrec", verb, *typed]),
+        alone=(["graftrec", verb, *own], by_file),
+        name=name,
+        folder=Path(folder),
+        planned=_grid(hydra, loader) if grid else None,
+        study=study,
+    )
+
+
+def _container(cfg: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    found: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)
+    return found
+
+
+def _parse(texts: Sequence[str], loader: Any) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return list(OverridesParser.create(loader).parse_overrides(list(texts)))
+
+
+def _swept(texts: Sequence[str], loader: Any) -> list[str]:
+    """Those that take several values; the others are in the tree."""
+    return [str(override.input_line) for override in _parse(texts, loader) if override.is_sweep_override()]
+
+
+def _grid(hydra: dict[str, Any], loader: Any) -> list[tuple[str, ...]]:
+    """The jobs of Hydra's own sweeper, by its own function."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    params = [f"{key}={value}" for key, value in (hydra["sweeper"].get("params") or {}).items()]
+    parsed = _parse([*params, *hydra["overrides"]["task"]], loader)
+    return [tuple(settings) for batch in BasicSweeper.split_arguments(parsed, None) for settings in batch]
+
+
+def _quoted(text: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return str(QuotedString(text, Quote.single).with_quotes())

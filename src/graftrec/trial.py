@@ -1,0 +1,86 @@
+"""The trial that a job is of, where an Optuna sweeper launched it: reports scores, and says whether to go on."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graftrec.config import near
+
+VARIABLE = "GRAFTREC_TRIAL"  # the environment reaches every process of a job
+
+
+def part(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """A sampler or pruner of Optuna by its class's name; the class itself without ``options``.
+
+    Raises:
+        ValueError: there is none, or it does not take the options.
+    """
+    import optuna
+
+    package = {"sampler": optuna.samplers, "pruner": optuna.pruners}[kind]
+    base = {"sampler": optuna.samplers.BaseSampler, "pruner": optuna.pruners.BasePruner}[kind]
+    known = [
+        each for each, value in vars(package).items()
+        if inspect.isclass(value) and issubclass(value, base) and not inspect.isabstract(value)
+    ]  # fmt: skip
+    if name not in known:
+        raise ValueError(f"there is no {kind} '{name}'{near(name, known)}")
+    found = getattr(package, name)
+    if options is None:
+        return found
+    takes = inspect.signature(found).parameters
+    if unknown := [key for key in options if key not in takes]:
+        raise ValueError("; ".join(f"{name} takes no '{key}'{near(key, takes)}" for key in unknown))
+    return found(**options)
+
+
+class Trial:
+    """Reports a score after each validation and learns whether the trial is to end."""
+
+    def __init__(
+        self, storage: str, study_name: str, trial_id: int, pruner: str, pruner_options: Mapping[str, Any]
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.load_study(study_name=study_name, storage=storage, pruner=part("pruner", pruner, pruner_options))
+        self._many = len(study.directions) > 1
+        self._trial = optuna.trial.Trial(study, trial_id)
+
+    def is_hopeless(self, score: float, step: int) -> bool:
+        """Report the score of the validation number ``step`` (from 0); whether the pruner ends the trial."""
+        if self._many:
+            return False  # Optuna prunes for one objective only
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a trial that was cut off says the same again
+            self._trial.report(score, step)
+        return bool(self._trial.should_prune())
+
+
+def default_storage(sweep: Path) -> str:
+    """Where a study lies unless it is told otherwise: a SQLite file in the sweep's folder."""
+    return f"sqlite:///{sweep.absolute()}/study.db"
+
+
+def announce(sweeper: Mapping[str, Any], sweep: Path) -> None:
+    """Turn the number of the trial in the environment, all that Hydra prints, into what `current` needs."""
+    kept = {key: sweeper[key] for key in ("study_name", "pruner")}
+    said = {
+        **kept,
+        "storage": sweeper["storage"] or default_storage(sweep),
+        "pruner_options": dict(sweeper["pruner_options"]),
+        "trial_id": int(os.environ[VARIABLE]),
+    }
+    os.environ[VARIABLE] = json.dumps(said)
+
+
+def current() -> Trial | None:
+    """The trial of this job, if it is one."""
+    said = os.environ.get(VARIABLE)
+    return Trial(**json.loads(said)) if said else None

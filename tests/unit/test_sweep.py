@@ -1,0 +1,160 @@
+"""A sweep as a whole, on a scratch conf with a trainer that is a function: folders, repetition, interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from graftrec import cli, config, ledger
+from graftrec.errors import DataError
+from graftrec.ledger import Entry
+from graftrec.report import sweep_page
+
+TRAIN = """
+defaults: [{trunk: small}, _self_, override hydra/job_logging: stdout]
+source: {}
+target: {buy: {_target_: graftrec.errors.DataError, code: a, message: b}}
+shared: {}
+seed: 0
+lr: 0.1
+trainer: {devices: 1, accelerator: auto, epochs: 3}
+logger: csv
+hydra:
+  run: {dir: runs/one}
+  sweep: {dir: 'runs/sweeps/${fingerprint:sweep}', subdir: '${fingerprint:}'}
+  output_subdir: null
+"""
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Seeds that were trained; seed 13 is bad data, seed 99 sends SIGTERM to its process, once."""
+    (tmp_path / "conf" / "trunk").mkdir(parents=True)
+    (tmp_path / "conf" / "train.yaml").write_text(TRAIN)
+    for name, units in (("small", 1), ("large", 9)):
+        (tmp_path / "conf" / "trunk" / f"{name}.yaml").write_text(f"units: {units}")
+    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path / "conf")
+    monkeypatch.chdir(tmp_path)
+    seeds: list[int] = []
+
+    def train(tree: dict[str, Any], out: Path) -> float:
+        seeds.append(tree["seed"])
+        if tree["seed"] == 13:
+            raise DataError("DATA-003", "no rows")
+        if tree["seed"] == 99 and seeds.count(99) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        (out / "trained.txt").write_text("")
+        return tree["seed"] / 100 - tree["lr"]
+
+    for picture in ("parallel", "shares_png"):  # they have tests of their own, and take their time
+        monkeypatch.setattr(sweep_page, picture, lambda *given: None)
+    module = ModuleType("graftrec.train")
+    module.train = train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "graftrec.train", module)
+    return seeds
+
+
+def only_sweep(tmp_path: Path) -> Path:
+    (found,) = (tmp_path / "runs" / "sweeps").iterdir()
+    return found
+
+
+def table_of(sweep: Path) -> list[tuple[Any, ...]]:
+    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    return [(job["name"], job["folder"], job["state"], job["exit_code"], job["score"]) for job in jobs]
+
+
+def test_the_same_sweep_again_repeats_nothing(
+    trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "-m", "seed=0,1", "lr=0.1,0.2"]) == 0
+    before = table_of(only_sweep(tmp_path))
+    assert len(trained) == 4
+    capsys.readouterr()
+    assert cli.main(["train", "lr=0.1,0.2", "-m", "trainer.devices=2", "seed=0,1", "logger=wandb"]) == 0
+    assert len(trained) == 4
+    assert sorted(job[1:] for job in table_of(only_sweep(tmp_path))) == sorted(job[1:] for job in before)
+    said = capsys.readouterr().out
+    assert said.count("finished before, not run again") == 4
+    assert "best    -0.090  graftrec train lr=0.1 trainer.devices=2 seed=1 logger=wandb" in said
+
+
+def test_one_failed_job_does_not_stop_the_others_and_is_tried_again(
+    trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "-m", "seed=0,13,1"]) == 65
+    states = [(job[0], job[2], job[3]) for job in table_of(only_sweep(tmp_path))]
+    assert states == [("seed=0", "finished", 0), ("seed=13", "failed", 65), ("seed=1", "finished", 0)]
+    said = capsys.readouterr().out
+    assert "failed (65)  seed=13" in said
+    assert cli.main(["train", "-m", "seed=0,13,1"]) == 65
+    assert trained == [0, 13, 1, 13]
+
+
+def test_sigterm_in_a_job_ends_the_sweep_with_143_and_the_same_command_goes_on(
+    trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "-m", "seed=0,99,1"]) == 143
+    assert [job[2] for job in table_of(only_sweep(tmp_path))] == ["finished", "stopped", "not run"]
+    assert "2 of 3 jobs did not run to their end" in capsys.readouterr().out
+    assert cli.main(["train", "-m", "seed=0,99,1"]) == 0
+    assert trained == [0, 99, 99, 1]
+    interrupted = table_of(only_sweep(tmp_path))
+    for folder in only_sweep(tmp_path).iterdir():
+        folder.rename(tmp_path / folder.name)  # out of the way: the sweep without an interruption
+    assert cli.main(["train", "-m", "seed=0,99,1"]) == 0
+    assert table_of(only_sweep(tmp_path)) == interrupted
+
+
+def test_a_job_that_was_killed_is_run_again(trained: list[int], tmp_path: Path) -> None:
+    assert cli.main(["train", "-m", "seed=0,1"]) == 0
+    sweep = only_sweep(tmp_path)
+    folder = table_of(sweep)[1][1]
+    status = json.loads((sweep / folder / "status.json").read_text())
+    (sweep / folder / "status.json").write_text(json.dumps({**status, "state": "running", "score": None}))
+    assert cli.main(["train", "-m", "seed=0,1"]) == 0
+    assert trained == [0, 1, 1]
+
+
+def test_two_jobs_in_one_folder_are_refused(
+    trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "-m", "seed=0,1", "hydra.sweep.subdir=same"]) == 2
+    assert trained == [0]
+    assert "same holds a finished job of other settings" in capsys.readouterr().err
+
+
+def test_another_process_at_the_same_sweep_is_refused(
+    trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s").mkdir()
+    with FileLock(tmp_path / "s" / ".lock"):
+        assert cli.main(["train", "-m", "seed=0,1", "hydra.sweep.dir=s"]) == 2
+    assert "another process is running this sweep" in capsys.readouterr().err
+    assert trained == []
+
+
+def test_what_makes_another_sweep(trained: list[int], tmp_path: Path) -> None:
+    for words in (["seed=0,1"], ["seed=0,2"], ["seed=0,1", "lr=0.3"], ["seed=0,1", "trunk=large"]):
+        assert cli.main(["train", "-m", *words]) == 0
+    assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 4
+
+
+def test_the_last_word_on_each_job(tmp_path: Path) -> None:
+    one = Entry(("a=1", "b=1"), "x", ledger.RUNNING)
+    done = Entry(("b=1", "a=1"), "x", ledger.FINISHED, 0, 0.5, 1.0)
+    for entry in (one, done):
+        ledger.append(tmp_path, entry)
+    with (tmp_path / "jobs.jsonl").open("a") as file:
+        file.write('{"settings": ["a=')  # a process was killed while it wrote
+    assert ledger.read(tmp_path) == [one, done]
+    assert ledger.latest([one, done]) == [done]
+    assert ledger.latest([done], [("a=2",), ("a=1", "b=1")]) == [Entry(("a=2",)), done]
