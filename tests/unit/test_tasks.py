@@ -363,4 +363,5 @@ def test_a_loss_that_does_not_fit_the_label_is_refused(cls: type[Task], label: L
 
 
 def test_gathered_rows_of_one_process_are_its_own() -> None:
-    assert base.gathered([torch.tensor([1.0]), torch.tensor([2.0, 3.0])]).tolist() == [1, 2, 3]
+    found = base.gathered({"a": [torch.tensor([1.0]), torch.tensor([2.0, 3.0])], "b": []})
+    assert {name: values.tolist() for name, values in found.items()} == {"a": [1, 2, 3]}

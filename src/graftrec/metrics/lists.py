@@ -97,16 +97,19 @@ class Lists:
             mean = summed / length.squeeze(1).clamp(min=1)
             self._totals.bias[at].add_(torch.stack((mean[counted].sum(), own[counted].sum())))
 
-    def compute(self, over_all: Callable[[Tensor], Tensor] = lambda total: total) -> dict[str, Value]:
+    def compute(self, of_all: Callable[[_Totals | None], list[_Totals | None]] = lambda own: [own]) -> dict[str, Value]:
         """Metrics of everything taken in; then start over.
 
         Args:
-            over_all: a total of this process -> the sum of those of all processes.
+            of_all: totals of this process, none where it took nothing in -> those of all processes.
         """
-        if self._totals is None:
+        own = None if self._totals is None else _Totals(*(total.cpu() for total in self._totals))
+        self._totals = None
+        there = [totals for totals in of_all(own) if totals is not None]
+        if not there:
             return {}
-        places, missed, bias = (over_all(total).cpu() for total in self._totals[:3])
-        popularity, self._totals = self._totals.popularity.cpu(), None
+        places, missed, bias = (torch.stack(parts).sum(0) for parts in zip(*(each[:3] for each in there), strict=True))
+        popularity = there[0].popularity
         rarest = popularity[popularity > 0].min() if bool(popularity.any()) else None
         found = {}
         for at, k in enumerate(self.lengths):

@@ -109,8 +109,11 @@ class Alignment(Task):
 
     @staticmethod
     def _whole(stream: str, parts: Sequence[View]) -> View:
-        z, fields = (gathered([getattr(part, name) for part in parts]) for name in ("z", "fields"))
-        users = gathered([part.batch["user"] for part in parts if "user" in part.batch])
+        own = {name: [getattr(part, name) for part in parts] for name in ("z", "fields")}
+        own["user"] = [part.batch["user"] for part in parts if "user" in part.batch]
+        found = gathered(own)
+        nothing = torch.zeros(0)
+        z, fields, users = (found.get(name, nothing) for name in ("z", "fields", "user"))
         return View(stream, z, fields, {"user": users.long()} if len(users) == len(z) else {})
 
     def units(self) -> dict[str, Tensor]:

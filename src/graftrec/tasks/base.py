@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ from graftrec.losses.base import Form, Loss, masked_mean
 from graftrec.metrics.pointwise import Value
 from graftrec.schema import Label
 
+T = TypeVar("T")
 LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "ece", "loss")
 
 
@@ -222,11 +223,20 @@ def prior_of(label: Label, values: Tensor) -> Tensor:
     return ((kept.sum() + 1) / (len(kept) + 2)).logit()
 
 
-def gathered(parts: list[Tensor]) -> Tensor:
-    """All processes' rows, on the CPU: a metric is computed on what it is about, never averaged over ranks."""
-    own = torch.cat(parts).cpu() if parts else torch.zeros(0)
+def gathered(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """All processes' rows by name, on the CPU: a metric is computed on what it is about, never averaged over ranks.
+
+    A process that no batch was left for has no name, so one collective brings everything together.
+    """
+    everything = of_all({name: torch.cat(list(values)).cpu() for name, values in parts.items() if values})
+    names = dict.fromkeys(name for own in everything for name in own)
+    return {name: torch.cat([own[name] for own in everything if name in own]) for name in names}
+
+
+def of_all(own: T) -> list[T]:
+    """What every process has, in the order of their ranks; all of them have to ask."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return own
-    everything: list[Tensor | None] = [None] * dist.get_world_size()
+        return [own]
+    everything: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everything, own)
-    return torch.cat([part for part in everything if part is not None and len(part)])
+    return everything

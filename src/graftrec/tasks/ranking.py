@@ -11,7 +11,7 @@ from graftrec.batch import Batch
 from graftrec.metrics.lists import Lists
 from graftrec.metrics.pointwise import Value
 from graftrec.metrics.ranking import per_user
-from graftrec.tasks.base import Task, gathered
+from graftrec.tasks.base import Task, gathered, of_all
 
 COHORTS = ("cold_", "history_")  # those that may be empty, and are then left out
 
@@ -48,13 +48,12 @@ class RankingTask(Task):
             self._parts.setdefault(name, []).append(values)
 
     def compute(self) -> dict[str, Value]:
-        found = {name: gathered(parts) for name, parts in (self._parts or {}).items()}
+        found, lists = gathered(self._parts or {}), self._lists.compute(of_all)
         self._parts, self._units = None, {}
         if not found:
             return {self.main: Value(None, "0 users")}
         order = torch.argsort(found["query"])
         self._units = {name: values[order] for name, values in found.items()}
-        lists = self._lists.compute(lambda total: gathered([total[None]]).sum(0))
         return of_users({name: values for name, values in found.items() if name != "query"}, lists)
 
     def units(self) -> dict[str, Tensor]:

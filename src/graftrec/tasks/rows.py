@@ -46,7 +46,7 @@ class RowTask(Task):
         return found
 
     def compute(self) -> dict[str, Value]:
-        seen = {name: gathered(parts) for name, parts in (self._kept or {}).items()}
+        seen = gathered(self._kept or {})
         self._kept, self._units = None, {}
         if not seen or not len(seen["label"]):
             return {self.main: Value(None, "0 rows")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -49,10 +50,12 @@ def test_processes_add_up() -> None:
     whole.update(SCORES, ANSWERS)
     first.update(SCORES[:1], ANSWERS | {"own_popularity": OWN[:1]})
     second.update(SCORES[1:], ANSWERS | {"own_popularity": OWN[1:]})
-    totals: list[torch.Tensor] = []
-    second.compute(lambda total: totals.append(total) or total)  # type: ignore[func-returns-value]
-    found = {name: value.value for name, value in first.compute(lambda total: total + totals.pop(0)).items()}
+    there: list[Any] = []
+    second.compute(lambda own: there.append(own) or [own])  # type: ignore[func-returns-value]
+    found = {name: value.value for name, value in first.compute(lambda own: [own, None, *there]).items()}
     assert found == pytest.approx(values(whole))
+    nobody = Lists([1, 3]).compute(lambda own: [own, *there])  # a process that ranked nothing still has its part
+    assert nobody["coverage@1"].value is not None
 
 
 def test_what_is_undefined_says_why() -> None:
