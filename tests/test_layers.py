@@ -8,6 +8,7 @@ import graftrec
 SOURCE = Path(graftrec.__file__).parent
 NETWORK = {"torch"}
 LOWER = {"schema", "batch", "errors", "data", "nn", "interactions", "trunks", "heads", "losses", "metrics", "balancers"}
+LOWER |= {"files", "faults"}
 LOWER |= {"tasks", "transfer", "optimizers", "gradients"}  # L0 to L2: everything that stands below the module
 ALLOWED = {  # package or module -> what it may import of graftrec, and of others beside the standard library
     "schema.py": (set(), NETWORK),
@@ -25,8 +26,13 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "transfer": ({"schema", "batch", "nn", "losses", "tasks", "transfer"}, NETWORK),
     "data": ({"schema", "batch", "data", "errors"}, {"torch", "pyarrow", "polars", "numpy", "pytorch_lightning"}),
     "sharding.py": (set(), {"torch", "pytorch_lightning"}),
-    "module.py": (LOWER | {"sharding"}, {"torch", "pytorch_lightning"}),
-    "checkpoint.py": (LOWER, {"torch", "pytorch_lightning"}),
+    "module.py": (LOWER | {"sharding", "checkpoint"}, {"torch", "pytorch_lightning"}),
+    "keeper.py": (LOWER | {"checkpoint", "stop"}, {"torch", "pytorch_lightning"}),
+    "errors.py": (set(), set()),
+    "files.py": ({"errors"}, set()),
+    "faults.py": (set(), set()),
+    "manifest.py": ({"errors", "files"}, set()),
+    "checkpoint.py": (LOWER | {"manifest"}, {"torch", "pytorch_lightning"}),
 }
 HEAVY = {
     "torch",
@@ -48,7 +54,7 @@ L4 = {"config", "cli", "overrides", "jobs", "sweep", "sweep_job", "train", "work
 L4 |= {"data_card", "doctor", "analysis", "report"}
 LIGHTNING = {"pytorch_lightning", "lightning_utilities", "lightning", "lightning_fabric"}
 # what needs the trainer; in data, the protocols' base
-TRAINS = {"module", "checkpoint", "cost", "phases", "pruning", "report", "data", "sharding"}
+TRAINS = {"module", "checkpoint", "keeper", "cost", "phases", "pruning", "report", "data", "sharding"}
 
 
 def imports(path: Path) -> set[str]:

@@ -64,6 +64,15 @@ class Cost(pl.Callback):
         """Of the phase so far, on this process."""
         return self._flops * float(self.entries) / max(1.0, float(self._of))
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted so far."""
+        return {"steps": self.steps, "entries": int(self.entries), "flops": self._flops, "of": int(self._of)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.steps, self.entries = state_dict["steps"], state_dict["entries"]
+        self._flops, self._of = state_dict["flops"], state_dict["of"]
+
     def found(self) -> dict[str, Any]:
         """Everything measured, for metrics.json."""
         speed = self.flops / self.bar.seconds if self.bar.seconds else 0.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Iterator, Sequence
 
 DISK, INTERRUPTED, TERMINATED = 74, 130, 143
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, and a limit on the size of a file
 
 
 class UserError(Exception):
@@ -45,15 +47,24 @@ class Pruned(Exception):  # noqa: N818 it is no failure
     exit_code = 0
 
 
+class Stopped(SystemExit):
+    """A signal asked for the end: exit code 143 for SIGTERM, 130 for SIGINT. ``where`` says how far it came."""
+
+    def __init__(self, number: int, where: str = "") -> None:
+        super().__init__(128 + number)
+        self.reason = f"stopped by {signal.Signals(number).name}{where}"
+
+
 def outcome(error: BaseException) -> tuple[int, str]:
     """The exit code and the one-line reason of an exception."""
     if isinstance(error, (UserError, DataError, Pruned)):
         return error.exit_code, str(error)
     causes = list(_causes(error))
-    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) for cause in causes) or (
-        "PytorchStreamWriter failed writing" in str(error)  # how torch.save says it
-    ):
-        return DISK, f"no space left on the disk: {error}"
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return DISK, f"no space left on the disk: {cause.strerror or cause}"
+    if isinstance(error, Stopped):
+        return int(error.code or 1), error.reason
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, SystemExit):

@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from graftrec import sharding
 from graftrec.balancers.base import Balancer
 from graftrec.batch import Aside, Batch, Encoded, Read, View
+from graftrec.checkpoint import check_fit
+from graftrec.data.seeds import derived
 from graftrec.gradients import averaged, exchange, gramian, watched
 from graftrec.interactions.base import Interaction
 from graftrec.losses.base import everywhere
@@ -70,6 +72,7 @@ class GraftModule(pl.LightningModule):
         self.roles, self.lambda_shared = dict(roles), lambda_shared
         self._optimize, self._schedule = optimize, schedule
         self.phase = Phase("joint", ROLES, 1)
+        self.seed = 0  # of dropout and whatever else a step draws
         self.log_every = 20  # steps; what is not looked at is not computed
         self.results: dict[str, dict[str, Value]] = {}  # of the last evaluation: task -> metric -> value
 
@@ -251,6 +254,21 @@ class GraftModule(pl.LightningModule):
             raise ValueError("balancer.at should be layer or representation where weights are shared out. Found trunk.")
         tables = set(self.encoder.tables.blocks()) if self.encoder.tables.sparse else set()
         sharding.shard(self, blocks, tables, self._device_mesh["data_parallel"])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the phase's strategy keeps beside weights."""
+        ours = checkpoint.setdefault("graftrec", {})
+        ours |= {"phase": self.phase.name, "means": [means.state_dict() for means in self.phase.means]}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Give it back to the strategy. UserError where the weights are of another model."""
+        check_fit(checkpoint["state_dict"], self, "the checkpoint")
+        for means, state in zip(self.phase.means, checkpoint["graftrec"].get("means", ()), strict=False):
+            means.load_state_dict(state)
+
+    def on_train_batch_start(self, batch: dict[str, Batch], batch_idx: int) -> None:
+        """What a step draws depends on where it stands alone, so that a run that was stopped goes on the same."""
+        torch.manual_seed(derived(self.seed, self.global_rank, self.current_epoch, batch_idx))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Bring the rows of the tables together over processes, which DDP leaves to us, and what FSDP2 does."""

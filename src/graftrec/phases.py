@@ -12,16 +12,18 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from graftrec.assemble import assemble, learnt_in, streams_of, task_trees
 from graftrec.begin import begin
-from graftrec.checkpoint import keep_best, replace_weights, weights
+from graftrec.checkpoint import BEST, LAST, PREVIOUS, SafeIO, check_fit, remove, save, verify, weights
+from graftrec.checkpoint import load as load_checkpoint
 from graftrec.config import build
 from graftrec.cost import Cost, parameters_of
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
+from graftrec.errors import DataError
+from graftrec.keeper import Keeper
 from graftrec.metrics.pointwise import Value
 from graftrec.module import GraftModule
 from graftrec.pruning import pruning
@@ -30,6 +32,7 @@ from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import Phase
 
+TWIN = "twin"
 Results = dict[str, dict[str, Value]]
 
 
@@ -62,6 +65,14 @@ class Ready:
     tasks: list[str]
 
 
+@dataclass(frozen=True)
+class Going:
+    """How to go on with a plan that was stopped: ``exactly`` names the only checkpoint that is good enough."""
+
+    say: Callable[[str], None] = print
+    exactly: Path | None = None
+
+
 def run_plan(
     tree: Mapping[str, Any],
     protocol: Protocol,
@@ -69,9 +80,10 @@ def run_plan(
     folder: Path,
     loggers: Sequence[Any],
     progress: Callable[[str], PhaseProgress],
+    going: Going | None = None,
 ) -> Arm:
     """Train all phases of ``plan`` and evaluate each task in the last phase that trains it."""
-    arm = train_plan(tree, protocol, plan, folder, loggers, progress)
+    arm = train_plan(tree, protocol, plan, folder, loggers, progress, going)
     test_plan(arm, tree, protocol)
     return arm
 
@@ -83,27 +95,36 @@ def train_plan(
     folder: Path,
     loggers: Sequence[Any],
     progress: Callable[[str], PhaseProgress],
+    going: Going | None = None,
 ) -> Arm:
-    """Train all phases of ``plan`` and choose their weights; the test's rows are not looked at."""
+    """Train all phases of ``plan`` and choose their weights; the test's rows are not looked at.
+
+    Args:
+        going: not None goes on with what is in ``folder``: ended phases are read, and the one that was stopped goes on
+            from its last good checkpoint.
+    """
     arm = Arm()
     states: dict[str, dict[str, Tensor]] = {}
     last_of = {role: phase.name for phase in plan for role in phase.roles}
     for number, phase in enumerate(plan):
-        module, lines = begin(tree, protocol, phase, states)
-        arm.carried += lines
-        module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
-        final = number == len(plan) - 1
-        where = folder if final else folder / phase.name
-        trainer, bar, cost = _fit(tree, protocol, module, phase, where, loggers, progress, plan[:number])
-        arm.seconds += bar.seconds
-        arm.rows_per_second = bar.rows_per_second
-        arm.cost, arm.flops = cost.found(), arm.flops + cost.flops
-        arm.carried += [line for line in (means.finish(module) for means in phase.means) if line]
+        where = folder if number == len(plan) - 1 else folder / phase.name
+        ended = read_ended(where) if going else None
+        if ended is None:
+            module, lines = begin(tree, protocol, phase, states)
+            module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
+            start = start_of(where, going) if going else None
+            trainer, record = _fit(tree, protocol, module, phase, where, loggers, progress, lines, start, plan[:number])
+        else:
+            module, record = built(tree, protocol, phase, ended), ended["graftrec"]["ended"]
+            trainer = _again(tree, folder, loggers, record)
         states[phase.name] = state_of(module)
-        if phase.means:  # the checkpoint is the model that is evaluated
-            replace_weights(best_of(trainer), states[phase.name])
+        arm.seconds += record["seconds"]
+        arm.rows_per_second = record["rows_per_second"]
+        arm.cost, arm.flops = record["cost"], arm.flops + record["flops"]
+        arm.carried += record["carried"]
         ours = [name for name in module.tasks if last_of[module.roles[name]] == phase.name]
         if ours:
+            _use(tree, protocol, phase, module)
             with quiet():
                 trainer.validate(module, datamodule=protocol, verbose=False)
             arm.val |= {name: module.results[name] for name in ours}
@@ -135,25 +156,64 @@ def restore(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase], 
     """What `train_plan` left of the targets in ``folder``, ready for the test; another process may have trained it."""
     arm, names = Arm(), list(task_trees(tree, ("target",)))
     phase = [phase for phase in plan if "target" in phase.roles][-1]
+    where = folder if phase is plan[-1] else folder / phase.name
+    module = built(tree, protocol, phase, load_checkpoint(where / BEST))
+    arm.ready.append(Ready(phase, module, _trainer(tree, folder, logger=False), names))
+    return arm
+
+
+def built(tree: Mapping[str, Any], protocol: Protocol, phase: Phase, ended: Mapping[str, Any]) -> GraftModule:
+    """The module of a phase that has ended, with what its strategy leaves in it, and the weights that count."""
     module = assemble(tree, protocol, phase.roles, int(tree["seed"]), learnt_in(tree, phase))
-    for means in phase.means:
+    module.phase = phase
+    for means, state in zip(phase.means, ended["graftrec"]["means"], strict=False):
         if means.stays:
             means.build(module)
-    where = folder if phase is plan[-1] else folder / phase.name
-    best = where / "best.ckpt"
-    load(module, weights(best if best.is_file() else where / "last.ckpt"))
-    with quiet():
-        trainer: pl.Trainer = build(
-            tree["trainer"],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            default_root_dir=str(folder),
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-    arm.ready.append(Ready(phase, module, trainer, names))
-    return arm
+        means.load_state_dict(state)
+    check_fit(ended["state_dict"], module, f"the checkpoint of phase {phase.name}")
+    load(module, ended["state_dict"])
+    return module
+
+
+def read_ended(folder: Path) -> dict[str, Any] | None:
+    """The checkpoint of a phase that has ended; None if it has not."""
+    path = folder / BEST
+    if not path.exists():
+        return None
+    found = load_checkpoint(path)
+    return found if "ended" in found["graftrec"] else None
+
+
+def start_of(folder: Path, going: Going) -> Path | None:
+    """The last good checkpoint of a phase, to go on from; None where there is none.
+
+    Raises:
+        DataError: the one that was asked for is damaged.
+    """
+    if going.exactly is not None and going.exactly.parent.resolve() == folder.resolve():
+        verify(going.exactly)
+        return going.exactly
+    problems = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            verify(path)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            going.say(f"{problem}; going on from {path}")
+        return path
+    for problem in problems:
+        going.say(f"{problem}; there is no other one, so the phase begins anew")
+    return None
+
+
+def _use(tree: Mapping[str, Any], protocol: Protocol, phase: Phase, module: GraftModule) -> None:
+    has_target = any(role == "target" for role in module.roles.values())
+    paced = streams_of(tree, ("target",) if has_target else phase.roles)
+    protocol.use(streams_of(tree, phase.roles), paced, int(tree["seed"]))
 
 
 def _fit(
@@ -164,44 +224,72 @@ def _fit(
     folder: Path,
     loggers: Sequence[Any],
     progress: Callable[[str], PhaseProgress],
+    lines: list[str],
+    start: Path | None,
     before: Sequence[Phase],
-) -> tuple[pl.Trainer, PhaseProgress, Cost]:
-    """One fit; the module ends with its best weights."""
-    has_target = any(role == "target" for role in module.roles.values())
-    paced = streams_of(tree, ("target",) if has_target else phase.roles)
-    protocol.use(streams_of(tree, phase.roles), paced, int(tree["seed"]))
+) -> tuple[pl.Trainer, dict[str, Any]]:
+    """One fit, from its beginning or from a checkpoint; the module ends with its best weights, and so does the disk.
+
+    Returns:
+        the trainer, and what to know about the phase.
+    """
+    _use(tree, protocol, phase, module)
     for logger in loggers:
         logger.phase(phase.name)
     bar = progress(phase.name)
     cost = Cost(bar)
-    best = keep_best(folder, monitored=has_target)
+    keeper = Keeper(folder, "target" in module.roles.values(), float(tree.get("save_every", 300)))
     # dropout continues nothing: the same phase gives the same run whatever was trained before it
-    torch.manual_seed(derived(int(tree["seed"]), "dropout", phase.name))
+    module.seed = derived(int(tree["seed"]), "dropout", phase.name)
     torch.set_flush_denormal(True)  # gradients of probabilities near 0 underflow, and a CPU is 10 times slower there
+    with quiet():
+        callbacks = [bar, cost, keeper, *pruning(phase, before)]
+        trainer = _trainer(tree, folder, max_epochs=phase.epochs, logger=list(loggers), callbacks=callbacks)
+        trainer.fit(module, datamodule=protocol, ckpt_path=start, weights_only=True)
+    load(module, weights(keeper.path))
+    record = {
+        "seconds": bar.seconds,
+        "rows_per_second": bar.rows_per_second,
+        "cost": cost.found(),
+        "flops": cost.flops,
+        "carried": lines + [line for line in (means.finish(module) for means in phase.means) if line],
+        "logs": [logger.state_dict() for logger in loggers],
+        "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+    }
+    ended: dict[str, Any] = {"state_dict": state_of(module)}
+    if trainer.is_global_zero:
+        found = load_checkpoint(keeper.path)
+        ours = {**found["graftrec"], "ended": record, "means": [means.state_dict() for means in phase.means]}
+        kept = {key: found[key] for key in ("epoch", "global_step", "pytorch-lightning_version", "hyper_parameters")}
+        save({**kept, **ended, "graftrec": ours}, folder / BEST)
+        remove(folder / PREVIOUS)
+    trainer.strategy.barrier()
+    return trainer, record
+
+
+def _again(tree: Mapping[str, Any], folder: Path, loggers: Sequence[Any], record: Mapping[str, Any]) -> pl.Trainer:
+    """The trainer of a phase that has ended; what it still logs goes where it would have gone."""
+    for logger, state in zip(loggers, record["logs"], strict=False):
+        logger.load_state_dict(state)
+    trainer = _trainer(tree, folder, logger=list(loggers))
+    trainer.fit_loop.epoch_loop._batches_that_stepped = record["step"]
+    return trainer
+
+
+def _trainer(tree: Mapping[str, Any], folder: Path, **more: Any) -> pl.Trainer:
+    if not more.get("callbacks"):
+        more |= {"enable_checkpointing": False, "enable_progress_bar": False}
     with quiet():
         trainer: pl.Trainer = build(
             tree["trainer"],
-            max_epochs=phase.epochs,
-            logger=list(loggers),
-            callbacks=[bar, cost, best, *pruning(phase, before)],
             default_root_dir=str(folder),
             num_sanity_val_steps=0,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            plugins=[SafeIO()],
+            **more,
         )
-        trainer.fit(module, datamodule=protocol)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    load(module, weights(best_of(trainer)))
-    return trainer, bar, cost
-
-
-def best_of(trainer: pl.Trainer) -> Path:
-    """The checkpoint with the weights that count."""
-    best = trainer.checkpoint_callback
-    if not isinstance(best, ModelCheckpoint):
-        raise TypeError(f"a phase should keep checkpoints. Found {type(best).__name__}.")
-    return Path(best.best_model_path or best.last_model_path)
+    return trainer
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801
@@ -220,7 +308,7 @@ class quiet(warnings.catch_warnings):  # noqa: N801
 def twin_plan(plan: Sequence[Phase]) -> list[Phase]:
     """The target alone, for as many passes over it as the plan makes in all."""
     epochs = sum(phase.epochs for phase in plan if "target" in phase.roles)
-    return [Phase("twin", ("target",), epochs)]
+    return [Phase(TWIN, ("target",), epochs)]
 
 
 def has_transfer(tree: Mapping[str, Any]) -> bool:

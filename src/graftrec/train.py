@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from graftrec.analysis.scored import score_baselines
 from graftrec.analysis.settled import is_auto, settled
 from graftrec.assemble import check_columns, columns_of, protocol_of, read_by, streams_of, task_trees
 from graftrec.begin import check_plan
-from graftrec.checkpoint import write_manifest
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
-from graftrec.phases import has_transfer, run_plan, twin_plan
+from graftrec.faults import strike
+from graftrec.files import whole
+from graftrec.phases import Going, has_transfer, run_plan, twin_plan
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
@@ -34,7 +36,12 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
     console = screen()
     _one_process(tree["trainer"])
+    going = going_on(tree, console.print)
     folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = folder / "checkpoints"
+    if going is None:  # what an earlier run left here is of no use, and is not to be taken for ours
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    strike("data")
     protocol, seconds = prepare(tree)
     console.print(terminal.data_line(protocol.card, seconds))
     auto = None
@@ -49,6 +56,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     plan = twin_plan(plan) if nothing else plan
     compared, wanted = tree["twin"] and has_transfer(tree), tree["baselines"]
     for each in [plan, *([twin_plan(plan)] if compared else [])]:
+        strike("setup")
         check_plan(tree, protocol, each)  # what does not fit together is said before anything is written
     _write(folder / "data_card.json", protocol.card)
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
@@ -62,14 +70,13 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
 
     code = 1
     try:
-        checkpoints = folder / "checkpoints"
-        grafted = run_plan(tree, protocol, plan, checkpoints, loggers, progress)
+        grafted = run_plan(tree, protocol, plan, checkpoints, loggers, progress, going)
         for line in grafted.carried:
             console.print(line)
         twin = grafted if nothing and tree["twin"] else None  # with no source it is the twin itself
         if compared:
             alone = {**tree, "source": {}, "shared": {}}
-            twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress)
+            twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress, going)
         baselines = {
             name: score_baselines(task, protocol.streams[task.stream], name in tree["target"]) if wanted else {}
             for name, task in grafted.tasks.items()
@@ -82,7 +89,6 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     finally:
         for each in loggers:
             each.close(code)
-    write_manifest(checkpoints)
     write_units(folder / "users.parquet", grafted, twin, baselines)
     _write(folder / "metrics.json", metrics)
     targets = list(tree["target"])
@@ -97,6 +103,14 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     console.print(terminal.cost_line(metrics))
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), command()))
     return grafted.score
+
+
+def going_on(tree: Mapping[str, Any], say: Callable[[str], None]) -> Going | None:
+    """How to go on with what is in the run's folder: not at all, as far as that is good, or from one checkpoint."""
+    wanted = tree.get("resume")
+    if wanted is None:
+        return None
+    return Going(say, Path(wanted) if wanted != "auto" and not Path(wanted).is_dir() else None)
 
 
 def _one_process(trainer: Mapping[str, Any]) -> None:
@@ -157,6 +171,5 @@ def command(verb: str = "train") -> str:
 
 
 def _write(path: Path, content: Metrics) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    with whole(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,11 +20,12 @@ from graftrec.balancers.sum import Sum
 from graftrec.balancers.uncertainty import Uncertainty
 from graftrec.batch import Aside, Batch, Encoded
 from graftrec.begin import freeze
-from graftrec.checkpoint import configuration, keep_best, weights, write_manifest
+from graftrec.checkpoint import configuration, weights
 from graftrec.errors import DataError, UserError
 from graftrec.heads.dot import Dot
 from graftrec.heads.linear import Linear
 from graftrec.heads.mlp import Mlp
+from graftrec.keeper import Keeper
 from graftrec.losses.cross_entropy import CrossEntropy
 from graftrec.losses.squared import Squared
 from graftrec.module import GraftModule
@@ -369,7 +368,7 @@ def fit(model: GraftModule, folder: Path, steps: int = 3) -> Path:
     model.log_every = 1
     with quiet():
         trainer = pl.Trainer(
-            max_epochs=1, logger=[log], callbacks=[keep_best(folder, monitored=True)], log_every_n_steps=1,
+            max_epochs=1, logger=[log], callbacks=[Keeper(folder, monitored=True)], log_every_n_steps=1,
             accelerator="cpu", devices=1, num_sanity_val_steps=0, enable_model_summary=False,
             enable_progress_bar=False, default_root_dir=folder,
         )  # fmt: skip
@@ -466,16 +465,3 @@ def test_a_checkpoint_that_is_not_there_or_is_code_is_bad_data(tmp_path: Path) -
     torch.save({"state_dict": {}, "hyper_parameters": {"config": Path("/")}}, tmp_path / "code.ckpt")
     with pytest.raises(DataError, match="CKPT-002"):
         configuration(tmp_path / "code.ckpt")
-
-
-def test_the_manifest_lists_every_checkpoint_with_its_digest(tmp_path: Path) -> None:
-    (tmp_path / "pretrain").mkdir()
-    for name in ("best.ckpt", "pretrain/last.ckpt"):
-        (tmp_path / name).write_bytes(name.encode())
-    (tmp_path / "notes.txt").write_text("no checkpoint")
-    write_manifest(tmp_path)
-    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
-    assert files == {
-        name: {"bytes": len(name), "sha256": hashlib.sha256(name.encode()).hexdigest()}
-        for name in ("best.ckpt", "pretrain/last.ckpt")
-    }

@@ -6,7 +6,6 @@ import csv
 import netrc
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
+from graftrec.files import whole
+
 _FIXED = ("phase", "step", "epoch")
 _Row = dict[str, str]
 
@@ -25,8 +26,8 @@ class CsvLog(Logger):
     """``metrics.csv``: one row per logged step of every phase; steps run on from phase to phase.
 
     Columns may appear at any time, so rows stay in memory and the file is replaced as a whole: at most every two
-    seconds while training, and always at the end of a phase. A file that is there already is continued: what a
-    resumed phase logs again takes the place of the old rows.
+    seconds while training, and always at the end of a phase. A file that is there already is replaced, unless
+    `load_state_dict` says how far it counts.
     """
 
     every_s = 2.0
@@ -34,8 +35,8 @@ class CsvLog(Logger):
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
-        self._rows: list[_Row] = self._read()
-        self._old = len(self._rows)  # the first rows come from an earlier process
+        self._rows: list[_Row] = []
+        self._found = self._read()  # by an earlier process
         self._phase, self._offset = "", 0
         self._next_write, self._dirty = 0.0, False
 
@@ -56,20 +57,28 @@ class CsvLog(Logger):
 
     def phase(self, name: str) -> None:
         """Begin a phase: its step 0 follows the last step of the phases before it."""
-        before = [i for i, row in enumerate(self._rows) if row["phase"] == name]
-        rows = self._rows[: before[0]] if before else self._rows
         self._phase = name
-        self._offset = max((int(row["step"]) for row in rows), default=-1) + 1
+        self._offset = max((int(row["step"]) for row in self._rows), default=-1) + 1
         self._write()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the file counts; it holds all that until then was logged."""
+        self._write()
+        last = dict(self._rows[-1]) if self._rows else {}  # it may still grow
+        return {"phase": self._phase, "offset": self._offset, "rows": len(self._rows), "last": last}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the file that is there, as far as it counts."""
+        kept = self._found[: max(0, state["rows"] - 1)]
+        self._rows = kept + ([dict(state["last"])] if state["last"] else [])
+        self._phase, self._offset, self._dirty = state["phase"], state["offset"], True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Put values into the row of this step."""
         values = {name: _text(value) for name, value in metrics.items()}
-        at = self._offset + (step or 0)
-        self._forget(at)
-        last = self._rows[-1] if len(self._rows) > self._old else {}
-        here = {"phase": self._phase, "step": str(at)}
+        here = {"phase": self._phase, "step": str(self._offset + (step or 0))}
+        last = self._rows[-1] if self._rows else {}
         same = all(last.get(key) == value for key, value in here.items())
         if same and all(last.get(key, value) == value for key, value in values.items()):
             last.update(values)
@@ -93,18 +102,6 @@ class CsvLog(Logger):
         """Write the file: the run has ended."""
         self._write()
 
-    def _forget(self, step: int) -> None:
-        """Drop rows of an earlier process that this phase logs again, and those that came after."""
-        if not self._old:
-            return
-        old = self._rows[: self._old]
-        own = [i for i, row in enumerate(old) if row["phase"] == self._phase]
-        again = [i for i in own if int(old[i]["step"]) >= step]
-        cut = again[0] if again else own[-1] + 1 if own else self._old
-        if cut < self._old:
-            self._rows = self._rows[:cut] + self._rows[self._old :]
-        self._old = cut if cut < self._old else self._old
-
     def _read(self) -> list[_Row]:
         if not self.path.is_file():
             return []
@@ -119,17 +116,10 @@ class CsvLog(Logger):
         begun = time.monotonic()
         columns = list(dict.fromkeys([*_FIXED, *(key for row in self._rows for key in row)]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=".metrics-", suffix=".csv")
-        try:
-            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, columns, restval="")
-                writer.writeheader()
-                writer.writerows(self._rows)
-            Path(temporary).chmod(0o644)
-            os.replace(temporary, self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with whole(self.path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
         now = time.monotonic()
         self._dirty, self._next_write = False, now + max(self.every_s, 20 * (now - begun))
 
@@ -166,6 +156,14 @@ class WandbLog(WandbLogger):
     def phase(self, name: str) -> None:
         """Begin a phase: its step 0 follows the last step of the phase before it."""
         self._phase, self._offset = name, self._last + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where its steps are."""
+        return {"phase": self._phase, "offset": self._offset, "last": self._last}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from there, in the W&B run of this process."""
+        self._phase, self._offset, self._last = state["phase"], state["offset"], state["last"]
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:

@@ -70,6 +70,14 @@ class PhaseProgress(ProgressBar):
         """Training speed of the phase so far, without the time validation took."""
         return self._rows / self._seconds if self._seconds > 0 else 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and seconds so far."""
+        return {"rows": self._rows, "seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from these."""
+        self._rows, self._seconds = state_dict["rows"], state_dict["seconds"]
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Write above the line; the text is never read as markup."""
         if self._enabled:
@@ -77,7 +85,7 @@ class PhaseProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the line of the phase."""
-        self._rows, self._seconds, self._drawn, self._loss = 0, 0.0, 0.0, ""
+        self._tick, self._drawn, self._loss = 0.0, 0.0, ""
         if not (self._enabled and self.live):
             return
         self._bar = Progress(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -61,6 +62,13 @@ class Means:
         Raises:
             ValueError: what this phase needs is not there.
         """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that a phase in the middle, and the phases after it, need beside the weights."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with what `state_dict` was; after `start`, or, where the phase has ended, without it."""
 
     def loss(self, name: str, task: Task, loss: Tensor, logits: Tensor | None, stream: str, batch: Batch) -> Tensor:
         """What a task learns by in place of ``loss``; there are no logits where it learns over a catalogue."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -78,6 +81,12 @@ class Chosen(Means):
             events, user = batch[self._columns[stream][0]].cpu(), batch["user"].cpu()
             self._take(user if self._users.rows is None else self._users.rows.cpu()[user], events[:, -self.length :])
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"items": self.items, "vectors": self.vectors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.items, self.vectors = state["items"], state["vectors"]
 
     def _take(self, rows: Tensor, events: Tensor) -> None:
         """Histories (B, L) of users with these rows (B,), if they are longer than what is known."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +36,13 @@ class SeenRows(Means):
     def start(self, model: nn.Module, past: Past) -> None:
         self.rows = {}
         self._seen = [(block, torch.zeros(len(block), dtype=torch.bool)) for block in tables_of(model).blocks()]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seen": [seen for _, seen in self._seen]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rows = dict(state["rows"])
+        self._seen = [(block, seen) for (block, _), seen in zip(self._seen, state["seen"], strict=False)]
 
     def gradients(self) -> None:
         for number, (block, seen) in enumerate(self._seen):

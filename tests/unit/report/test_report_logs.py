@@ -37,22 +37,27 @@ def test_csv_runs_on_over_phases(tmp_path: Path) -> None:
 
 def test_csv_of_a_resumed_run(tmp_path: Path) -> None:
     first = CsvLog(tmp_path)
+    states = []
     for phase in ("joint", "twin"):
         first.phase(phase)
         for step in range(3):
             first.log_metrics({"x": 1.0}, step)
+            states.append(first.state_dict())
+    first.log_metrics({"late": 1.0}, 2)  # the last row grows
     first.close(1)
     again = CsvLog(tmp_path)
-    again.phase("twin")  # joint was complete
-    again.log_metrics({"x": 2.0}, 1)
+    again.load_state_dict(states[2])  # joint had ended
+    again.phase("twin")
+    again.load_state_dict(states[4])
     again.log_metrics({"x": 2.0}, 2)
     again.close(0)
     found = [(row["phase"], row["step"], row["x"]) for row in _rows(again.path)]
     assert found == [
         ("joint", "0", "1"), ("joint", "1", "1"), ("joint", "2", "1"),
-        ("twin", "3", "1"), ("twin", "4", "2"), ("twin", "5", "2"),
+        ("twin", "3", "1"), ("twin", "4", "1"), ("twin", "5", "2"),
     ]  # fmt: skip
-    anew = CsvLog(tmp_path)
+    assert "late" not in _rows(again.path)[0]
+    anew = CsvLog(tmp_path)  # what is there does not count
     anew.phase("joint")
     anew.log_metrics({"x": 3.0}, 0)
     anew.phase("twin")
