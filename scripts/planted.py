@@ -3,10 +3,12 @@
     python scripts/planted.py FOLDER --truth          50 seeds that no audit uses: what each source really does
     python scripts/planted.py FOLDER --audits [10]    so many audits of 5 seeds each: which verdicts were right
     python scripts/planted.py FOLDER --aa             the twins of 10 audits against each other: false verdicts in 40
+    python scripts/planted.py FOLDER --guard [10]     transfer=auto with so many seeds from 1000 on: is it harmless?
 
 All of `experiment=planted`, further words are settings, such as `audit.workers=2`. Every training leaves a folder in
 FOLDER and is not repeated. An audit differs from the next in its seeds alone, so the truth is the same for all. The A/A
 audits set the 5 seeds of an audit against those of the next 4 (and after the last one of the first): 40 cells.
+The guard is given each source alone, and all of them; beside it stand the twin, and on `help` two fixed strategies.
 The last line is one JSON object with the figures.
 """
 
@@ -19,19 +21,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from graftrec import config
-from graftrec.analysis.arms import TWIN, ArmJob, ArmSpec, arms_of, is_tested, is_trained, jobs_of, test_arm, train_arm
+from graftrec.analysis.arms import (
+    AUTO,
+    TWIN,
+    ArmJob,
+    ArmSpec,
+    arms_of,
+    is_tested,
+    is_trained,
+    jobs_of,
+    status,
+    test_arm,
+    train_arm,
+)
 from graftrec.analysis.audit import Processes, settings
+from graftrec.analysis.auto import chosen, train_auto
 from graftrec.analysis.cells import matrix, units_of
 from graftrec.analysis.draws import holm, measure, verdict
+from graftrec.analysis.settled import with_sources
 from graftrec.train import prepare
 
 TRUTH = range(1000, 1050)
 SEEDS, AUDITS, ROUND = 5, 10, 4
 METRIC = "auc"
+HELP, NOISE, HURT = "planted_help", "planted_noise", "planted_hurt"
+GIVEN = {"help": [HELP], "noise": [NOISE], "hurt": [HURT], "all": [HELP, NOISE, HURT]}
+EPOCHS = 24  # of the experiment
+FIXED = {  # strategies that use a source whatever it does
+    "joint": {"_target_": "graftrec.transfer.joint.Joint", "epochs": EPOCHS},
+    "pretrain_finetune": {
+        "_target_": "graftrec.transfer.pretrain_finetune.PretrainFinetune",
+        "pretrain": EPOCHS // 2,
+        "finetune": EPOCHS,
+    },
+}
+GUARD = {"_target_": "graftrec.transfer.auto.Auto", "epochs": EPOCHS}
 EXPECTED = {"planted_help": "helps", "planted_noise": "no evidence", "planted_hurt": "hurts"}
 
 
@@ -49,11 +78,16 @@ class Bench:
         self.arms = arms_of(self.tree, self.protocol, self.asked["twins"])
         self.processes = Processes(self.tree, self.protocol, self.asked["workers"])
 
-    def jobs(self, seeds: Sequence[int], arms: Sequence[ArmSpec] | None = None) -> list[ArmJob]:
+    def jobs(
+        self, seeds: Sequence[int], arms: Sequence[ArmSpec] | None = None, tree: dict[str, Any] | None = None
+    ) -> list[ArmJob]:
         """Trainings of these seeds, done and judged."""
-        jobs = jobs_of(self.tree, arms or self.arms, seeds, str(self.protocol.card["fingerprint"]), self.folder)
+        own = self.tree if tree is None else tree
+        jobs = jobs_of(own, arms or self.arms, seeds, str(self.protocol.card["fingerprint"]), self.folder)
         todo = [job for job in jobs if not is_trained(job.folder)]
-        self.processes.run(train_arm, todo, "training", self.console)
+        self.processes.run(train_arm, [job for job in todo if job.arm.name != AUTO], "training", self.console)
+        self.processes.run(train_auto, [job for job in todo if job.arm.name == AUTO], AUTO, self.console)
+        jobs = [chosen(job) for job in jobs]
         self.processes.run(test_arm, [job for job in jobs if not is_tested(job.folder)], "test", self.console)
         return jobs
 
@@ -104,6 +138,44 @@ def against_itself(bench: Bench) -> dict[str, Any]:
     return {"cells": AUDITS * ROUND, "verdicts": false, "below_05_without_holm": marginal}
 
 
+def guard(bench: Bench, count: int) -> dict[str, Any]:
+    """What `transfer=auto` chooses of each source and of all, and what that does to the target."""
+    begun, seeds = time.monotonic(), range(TRUTH.start, TRUTH.start + count)
+    (target,) = bench.tree["target"]
+    twin, auto = ArmSpec(TWIN, target), ArmSpec(AUTO, target, (AUTO,))
+    alone = units_of(bench.jobs(seeds, [twin]))[TWIN][METRIC]
+    found: dict[str, Any] = {"seeds": count, "trainings": 0, "without_evidence": 0, "given": {}}
+    differences = {}
+    for name, given in GIVEN.items():
+        jobs = bench.jobs(seeds, [auto], {**with_sources(bench.tree, given), "transfer": GUARD})
+        differences[name] = units_of([*bench.jobs(seeds, [twin]), *jobs])[AUTO][METRIC] - alone
+        used = dict.fromkeys([*given, "nothing"], 0)
+        for job in jobs:
+            said = status(job.folder)["auto"]
+            found["trainings"] += said["trials"] + 1
+            used["nothing"] += not said["strengths"]
+            for source, strength in said["strengths"].items():
+                used[source] += 1
+                own = [step for step in said["tried"] if step["sources"].get(source) == strength and step["error"]]
+                found["without_evidence"] += not any(step["gain"] > step["error"] for step in own)
+        found["given"][name] = {"used": used}
+    for name, node in FIXED.items():
+        jobs = bench.jobs(seeds, [ArmSpec(name, target, (HELP,))], {**bench.tree, "transfer": node})
+        differences[name] = units_of([*bench.jobs(seeds, [twin]), *jobs])[name][METRIC] - alone
+    differences["pooled"] = np.mean([differences[name] for name in GIVEN], 0)  # of each seed and user
+    differences["pooled without help"] = np.mean([differences["noise"], differences["hurt"]], 0)
+    gains = {}
+    measured = measure(list(differences.values()), bench.asked["draws"])
+    for name, each in zip(differences, measured, strict=True):
+        gains[name] = {"delta": each.delta, "low": each.low, "high": each.high}
+        used = found["given"].get(name, {}).get("used", "")
+        print(f"{name:20} {each.delta:+.4f} [{each.low:+.4f}, {each.high:+.4f}]  {used}", flush=True)
+    best = max(FIXED, key=lambda name: gains[name]["delta"])
+    kept = gains["help"]["delta"] / gains[best]["delta"]
+    print(f"help keeps {kept:.0%} of the gain of {best}, the best fixed strategy")
+    return {**found, "gains": gains, "best_fixed": best, "kept": kept, "seconds": round(time.monotonic() - begun, 1)}
+
+
 def main() -> None:
     """Do what the command line asks for."""
     words = sys.argv[1:]
@@ -120,6 +192,8 @@ def main() -> None:
             found["found"] = audits(bench, int(counts[0]) if counts else AUDITS)
         if "--aa" in asked:
             found["aa"] = against_itself(bench)
+        if "--guard" in asked:
+            found["guard"] = guard(bench, int(counts[0]) if counts else AUDITS)
     print(json.dumps(found))
 
 
