@@ -63,10 +63,6 @@ class GraftModule(pl.LightningModule):
         self.save_hyperparameters({"config": config})
         self.encoder, self.trunk, self.balancer = encoder, trunk, balancer
         self._inside = [name for name, task in tasks.items() if task.reads != "encoder"]  # whose gradients can meet
-        if encoder.tables.sparse:  # their rows are brought together before the step: see `exchange`
-            blocks = {id(block) for block in encoder.tables.blocks()}
-            ignored = [name for name, part in self.named_parameters() if id(part) in blocks]
-            self._ddp_params_and_buffers_to_ignore = ignored
         self.interaction = interaction
         self.tasks = nn.ModuleDict(dict(tasks))
         self.roles, self.lambda_shared = dict(roles), lambda_shared
@@ -75,6 +71,12 @@ class GraftModule(pl.LightningModule):
         self.seed = 0  # of dropout and whatever else a step draws
         self.log_every = 20  # steps; what is not looked at is not computed
         self.results: dict[str, dict[str, Value]] = {}  # of the last evaluation: task -> metric -> value
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """DDP asks when a fit begins, with all that a strategy built: `exchange` brings these together."""
+        own = {id(part) for part in self.encoder.tables.by_rows()}
+        return [name for name, part in self.named_parameters() if id(part) in own]
 
     def task(self, name: str) -> Task:
         """The task called ``name``."""
@@ -252,8 +254,7 @@ class GraftModule(pl.LightningModule):
         blocks = sharding.blocks_of(self.trunk) if self.trunk.sequential else []
         if blocks and self.balancer.at == "trunk":
             raise ValueError("balancer.at should be layer or representation where weights are shared out. Found trunk.")
-        tables = set(self.encoder.tables.blocks()) if self.encoder.tables.sparse else set()
-        sharding.shard(self, blocks, tables, self._device_mesh["data_parallel"])
+        sharding.shard(self, blocks, set(self.encoder.tables.by_rows()), self._device_mesh["data_parallel"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the phase's strategy keeps beside weights."""
@@ -272,7 +273,7 @@ class GraftModule(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Bring the rows of the tables together over processes, which DDP leaves to us, and what FSDP2 does."""
-        exchange(self.encoder.tables.blocks())
+        exchange(self.encoder.tables.by_rows())
         sharding.average(self)
         for means in self.phase.means:
             means.gradients()

@@ -33,7 +33,7 @@ Compose = Callable[[list[str]], dict[str, Any]]
 CROSSING = ["protocol=cross_domain", "++dataset.domain=department", "task@shared=[]", "trunk=shared_bottom",
             "task@source=[grocery_recommend]", "task@target=[produce_recommend]",
             "++trainer.limit_train_batches=2", "++trainer.max_steps=2", "schedule=constant"]  # fmt: skip
-NEEDS = {"MetaEmbedding": ["++encoder.generated=[user]"]}  # items are candidates here, which are never hidden
+NEEDS = {"MetaEmbedding": ["++encoder.generated=[user,item]"]}
 LINKED = "++protocol.overlap_users=0.6"  # some users are of both departments, and some of the source alone
 NEEDS |= {name: [LINKED] for name in ("EMCDR", "PTUPCDR")}
 OPTIMIZERS = {"adamw": ["optimizer=adamw"], "rowwise": ["optimizer=rowwise", "++optimizer.table_decay=0.1"]}

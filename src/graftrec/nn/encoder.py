@@ -35,7 +35,8 @@ class Encoder(nn.Module):
             another model found, and puts the mean of what a user chose in their place for a further share; we hide rows
             that train here, and what a user chose is the history, which is never hidden.
         hides: what that takes away: ``all``, an id becomes the unknown one; ``id``, its own vector becomes the unknown
-            one's, and what is known of it stays, as in the paper.
+            one's, and what is known of it stays, as in the paper, and so it is for candidates too. (With ``all`` these
+            are never hidden: one that nothing is known of is no candidate.)
         content_dropout: share of the rows whose ``id`` features lose what is known of them in training, and keep their
             own vector; together with ``id_dropout`` at most 1, as no id loses both.
         generated: tables whose unknown ids get an own vector from what is known of them, tanh(W mean of the vectors of
@@ -90,6 +91,7 @@ class Encoder(nn.Module):
         self.content_only = _without_ids(schema, content_only)
         sizes = {name: table.size for name, table in schema.tables.items() if name not in self.content_only}
         self.tables = Tables(sizes, width, shrink, sparse)
+        self.generated = tuple(generated)
         self.generators = nn.ModuleDict({_key(name): nn.Linear(width, width) for name in generated})
         self.vectors = nn.ModuleDict()
         for name, table in schema.tables.items():
@@ -139,8 +141,10 @@ class Encoder(nn.Module):
         return names + (numbers if self.apart else ["numbers"] * bool(numbers))
 
     def rows(self, table: str, ids: Tensor) -> Tensor:
-        """Vectors (..., D) of ``ids`` (...)."""
-        vectors, (at,) = self._distinct(table, [ids])
+        """Vectors (..., D) of the candidates ``ids`` (...)."""
+        vectors, (at,) = self._distinct(
+            table, [self._hidden(table, ids) if self._hiding and self.hides == "id" else ids]
+        )
         return self.tables.gather(at, vectors)
 
     def items(self, table: str) -> Tensor:
@@ -193,8 +197,17 @@ class Encoder(nn.Module):
         """Whether ids may have parts that are hidden."""
         return self.training and bool(self.content_dropout or (self.id_dropout and self.hides == "id"))
 
+    def shows_new(self, table: str) -> bool:
+        """Whether a stream has ids of a table that may be hidden in training, as those of new entities will be."""
+        for stream in self.schema.streams.values():
+            named = [feature for feature in stream.features if feature.table == table and feature.kind == "id"]
+            kept = any(feature.keep for feature in named)
+            if (named or stream.candidate == table) and not kept:
+                return True
+        return False
+
     def _hidden(self, table: str, ids: Tensor) -> Tensor:
-        """Ids (B,), of which some are the unknown one; or have the number of entities E added, if their own vector is
+        """Ids (...), of which some are the unknown one; or have the number of entities E added, if their own vector is
         hidden, or 2 E, if what is known of them is."""
         drawn = torch.rand(ids.shape, device=ids.device)
         share, entities = self.id_dropout, self.schema.tables[table].entities
@@ -234,7 +247,11 @@ class Encoder(nn.Module):
                 ids = self._hidden(feature.table, ids)
             columns.setdefault(feature.table, {})[feature.name] = ids
         if stream.candidate and with_candidate:
-            columns.setdefault(stream.candidate, {})["candidate"] = batch["candidate"]
+            ids = batch["candidate"]
+            kept = any(feature.keep and feature.table == stream.candidate for feature in stream.features)
+            if self._hiding and self.hides == "id" and not kept:
+                ids = self._hidden(stream.candidate, ids)
+            columns.setdefault(stream.candidate, {})["candidate"] = ids
         found: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         for table, asked in columns.items():
             vectors, places = self._distinct(table, list(asked.values()))

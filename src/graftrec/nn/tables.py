@@ -113,6 +113,11 @@ class Tables(nn.Module):
         """The blocks of all widths."""
         return [self._of(width) for width in {self.width: 0} | {at.width: 0 for at in self.layouts.values()}]
 
+    def by_rows(self) -> list[nn.Parameter]:
+        """Parameters (N, ...) whose gradients hold only the rows that a step read: none unless `sparse`."""
+        changes = [low.a for low in self.low.values() if isinstance(low, LowRankRows)]
+        return [*self.blocks(), *changes] if self.sparse else []
+
     @property
     def block(self) -> nn.Parameter:
         """All rows (N, D) of the full width."""

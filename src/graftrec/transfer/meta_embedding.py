@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from graftrec.nn.encoder import Encoder
 from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one
+from graftrec.transfer.users import encoder_of
 
 GENERATORS = "encoder.generators."
 
@@ -48,9 +48,7 @@ class Shown(Means):
         self.share, self.alone = share, alone
 
     def build(self, model: nn.Module) -> None:
-        encoder = model.get_submodule("encoder")
-        if not isinstance(encoder, Encoder):
-            raise TypeError(f"encoder should be an Encoder. Found {type(encoder).__name__}.")
+        encoder = encoder_of(model)
         encoder.id_dropout, encoder.content_dropout, encoder.hides = self.share, 0.0, "id"
         for name, part in model.named_parameters() if self.alone else ():
             part.requires_grad_(name.startswith(GENERATORS))
@@ -58,3 +56,10 @@ class Shown(Means):
     def start(self, model: nn.Module, past: Past) -> None:
         if not any(name.startswith(GENERATORS) for name, _ in model.named_parameters()):
             raise ValueError("encoder.generated should name the tables whose new ids get a vector, such as [item].")
+        encoder = encoder_of(model)
+        blind = [name for name in encoder.generated if not encoder.shows_new(name)]
+        if self.alone and blind:
+            raise ValueError(
+                "encoder.generated should name tables whose ids are columns or candidates of these streams, so that "
+                f"some can be shown as new. Found {', '.join(blind)}, which is in none of them but in histories"
+            )

@@ -86,6 +86,41 @@ def test_a_hidden_id_teaches_the_generator() -> None:
     assert gradient.abs().sum() > 0
 
 
+RANKED = Stream("baskets", (Feature("user", "id", "user"),), (), candidate="item")
+
+
+def ranked(stream: Stream = RANKED, **settings: object) -> tuple[Encoder, Tensor]:
+    """An encoder of a stream with candidates, and the vectors (n, D) of many candidates that are all the item 2."""
+    torch.manual_seed(0)
+    model = Encoder(Schema(TABLES, {stream.name: stream}), WIDTH, dropout=0.0, **settings)  # type: ignore[arg-type]
+    asked = {"user": torch.ones(ROWS, dtype=torch.int64), "candidate": torch.full((ROWS, 2), 2)}
+    asked |= {feature.name: torch.full((ROWS,), 2) for feature in stream.features if feature.name == "item"}
+    candidate = model(asked, stream).candidate
+    assert candidate is not None
+    return model, candidate.flatten(0, 1)
+
+
+def test_candidates_are_shown_as_new_and_teach_the_generator() -> None:
+    model, candidate = ranked(id_dropout=0.3, hides="id", generated=["item"])
+    brand = model.tables("brand", torch.tensor(2))
+    layer = model.generators["item"]
+    known, new = model.tables("item", torch.tensor(2)) + brand, torch.tanh(layer(brand)) + brand
+    assert shares(candidate, [known, new]) == pytest.approx([0.7, 0.3], abs=0.03)
+    (gradient,) = torch.autograd.grad(candidate.sum(), layer.weight)
+    assert gradient.abs().sum() > 0
+    catalogue = model.rows("item", torch.full((ROWS,), 2))
+    assert shares(catalogue, [known, new]) == pytest.approx([0.7, 0.3], abs=0.03)
+    torch.testing.assert_close(model.eval().rows("item", torch.tensor([2])), known[None])
+
+
+def test_candidates_of_which_nothing_would_be_left_or_that_are_kept_are_not_hidden() -> None:
+    related = Stream("pairs", (Feature("item", "id", "item", keep=True),), (), candidate="item")
+    for stream, hides in ((RANKED, "all"), (related, "id")):
+        model, candidate = ranked(stream, id_dropout=1.0, hides=hides)
+        own = model.tables("item", torch.tensor(2)) + model.tables("brand", torch.tensor(2))
+        torch.testing.assert_close(candidate, own.expand(2 * ROWS, -1))
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -62,6 +62,11 @@ def test_without_generators_it_says_what_to_set() -> None:
     (means,) = MetaEmbedding().phases()[1].means
     with pytest.raises(ValueError, match=r"encoder\.generated should name the tables"):
         means.start(Model(()), Past())
+    past = Stream("rows", (Feature("recent", "history", "item"),), ())
+    blind = Model(("item",))
+    blind.encoder.schema = Schema(TABLES, {"rows": past})
+    with pytest.raises(ValueError, match=r"columns or candidates of these streams, .* Found item, which is in none"):
+        means.start(blind, Past())
     with pytest.raises(ValueError, match=r"share should be in \(0, 1\]"):
         MetaEmbedding(share=0.0)
     with pytest.raises(ValueError, match="generate should be at least 1"):
