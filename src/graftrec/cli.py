@@ -102,6 +102,7 @@ def _run(verb: str, argv: list[str]) -> int:
     import hydra
 
     from graftrec import config, jobs
+    from graftrec.stop import stop
     from graftrec.sweep import sweep_of
     from graftrec.sweep_job import Job
 
@@ -117,12 +118,12 @@ def _run(verb: str, argv: list[str]) -> int:
     before, sys.argv = sys.argv, [f"graftrec {verb}", *argv]
     config.register_resolvers(job.sweep)
     try:
-        with jobs.signals() if sweep else nullcontext():  # between jobs, and while others run them
+        with stop.signals() if sweep else nullcontext():  # between jobs, and while others run them
             hydra.main(config_path=str(config.conf_dir()), config_name=VERBS[verb].config, version_base="1.3")(job)()
     except KeyboardInterrupt:
         codes.append(INTERRUPTED)
-    except SystemExit as stop:
-        codes.append(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+    except SystemExit as end:
+        codes.append(end.code if isinstance(end.code, int) else int(end.code is not None))
     finally:
         sys.argv = before
     done = [*job.codes, *(sweep.end() if sweep else ())]

@@ -21,6 +21,7 @@ from graftrec.errors import UserError
 
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
+BESIDE = ("hydra", "audit", "logger", "resume", "save_every")  # of a tree: what changes no training
 HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer: the same experiment elsewhere
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
@@ -58,7 +59,7 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
 
     Nor is how often an audit looks (``audit``): with more seeds it goes on in the same folder.
     """
-    kept = {key: value for key, value in tree.items() if key not in ("hydra", "audit", "logger")}
+    kept = {key: value for key, value in tree.items() if key not in BESIDE}
     if isinstance(kept.get("trainer"), Mapping):
         kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in HARDWARE}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
-import signal
+import socket
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 from graftrec.config import fingerprint
-from graftrec.errors import INTERRUPTED, TERMINATED, DataError, UserError, outcome
+from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, UserError, outcome
+from graftrec.files import sweep, whole
+from graftrec.resume import ENDED, folder_of, held, status_of
+from graftrec.stop import stop
 
 T = TypeVar("T")
 SECRETS, NO_SECRETS = ("key", "token", "password", "secret"), ("cls_token", "num_tokens")
@@ -27,35 +29,79 @@ WORK = {"train": "graftrec.train", "audit": "graftrec.analysis.audit"}  # verb -
 
 
 def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int, float]:
-    """Train or audit ``tree``; (exit code, score), the score NaN unless the code is 0."""
-    out = Path(folder)
+    """Train or audit ``tree``; (exit code, score), the score NaN unless the code is 0.
+
+    The folder is another one if ``resume`` says so; one where it has finished is left as it is.
+    """
     start = time.monotonic()
+    code, _, out = attempt(lambda: folder_of(tree, Path(folder)))
+    if out is None:
+        return code, math.nan
+    if out != Path(folder):
+        with suppress(OSError):  # Hydra made it, and it is not empty if somebody else uses it
+            Path(folder).rmdir()
+    before = status_of(out)
+    if tree.get("resume") is not None and before.get("state") in ENDED:
+        print(f"{before['state']} before, not run again: {os.path.relpath(out)}", flush=True)
+        return 0, math.nan if before.get("score") is None else float(before["score"])
 
     def work() -> float:
         return float(getattr(import_module(WORK[verb]), verb)(tree, out))  # imports torch: not before it is needed
 
-    def begin() -> None:
+    def begin() -> ExitStack:
         out.mkdir(parents=True, exist_ok=True)
-        _write_status(out, "running", None, "", start, tree)
-        _write_config(out, tree)
+        with ExitStack() as keeping:
+            keeping.enter_context(held(out))
+            sweep(out)
+            _write_status(out, "running", None, "", start, tree)
+            _write_config(out, tree)
+            return keeping.pop_all()
 
-    code, reason, _ = attempt(begin)
     score = None
-    if not code:
-        code, reason, score = attempt(work)
-    well = "pruned" if reason else "finished"
-    state = well if code == 0 else "stopped" if code in (INTERRUPTED, TERMINATED) else "failed"
-    with suppress(OSError):  # the disk may be full
-        _write_status(out, state, code, reason, start, tree, score)
-    if code in (UserError.exit_code, DataError.exit_code) and out.is_dir():
-        _remove_if_nothing_was_trained(out)
-    return code, float("nan") if score is None else float(score)
+    code, reason, keeping = attempt(begin)
+    if keeping is None and code == UserError.exit_code:  # somebody else is at work there
+        return code, math.nan
+    with keeping or ExitStack():
+        if not code:
+            code, reason, score = attempt(work)
+        well = "pruned" if reason else "finished"
+        state = well if code == 0 else "stopped" if code in (INTERRUPTED, TERMINATED) else "failed"
+        with suppress(OSError):  # the disk may be full
+            _write_status(out, state, code, reason, start, tree, score)
+        if code in (UserError.exit_code, DataError.exit_code) and out.is_dir():
+            _remove_if_nothing_was_trained(out)
+    if code in (INTERRUPTED, TERMINATED, DISK) and verb == "train":
+        _say_how_to_go_on(out)
+    return code, math.nan if score is None else float(score)
+
+
+def command(verb: str = "train", **instead: str) -> str:
+    """What was typed: in a sweep, this job's own settings. ``instead`` are settings to put in place of others; where it went on is left out."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = sys.argv[1:]
+    if HydraConfig.initialized():
+        folders = [
+            source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"
+        ]
+        own = ["--config-dir", os.path.relpath(folders[0])] if folders else []
+        words = [*own, *HydraConfig.get().overrides.task]
+    kept = [word for word in words if word.partition("=")[0].lstrip("+") not in ("resume", *instead)]
+    return shlex.join(["graftrec", verb, *kept, *(f"{key}={value}" for key, value in instead.items())])
+
+
+def _say_how_to_go_on(out: Path) -> None:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):  # a sweep says it itself
+        print(f"graftrec: continue with: {command(resume=os.path.relpath(out))}", file=sys.stderr, flush=True)
 
 
 def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
     """Call ``work``: (exit code, reason, result). No exception leaves; its reason goes to stderr."""
     try:
-        with signals():
+        with stop.signals():
             return 0, "", work()
     except BaseException as error:
         code, reason = outcome(error)
@@ -64,25 +110,6 @@ def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
         for problem in error.problems if isinstance(error, UserError) else [reason]:
             print(f"graftrec: {problem} (exit code {code})", file=sys.stderr)
         return code, reason, None
-
-
-@contextmanager
-def signals() -> Iterator[None]:
-    """SIGTERM ends the job as an exception, so that everything is closed; afterwards all is as it was."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:  # SIGINT as well: Lightning leaves it ignored after an interrupt
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def redact(tree: Any) -> Any:
@@ -103,15 +130,6 @@ def _write_config(out: Path, tree: dict[str, Any]) -> None:
     _replace(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redact(tree))))
 
 
-def status_of(folder: Path) -> dict[str, Any]:
-    """What ``status.json`` in ``folder`` says; empty if there is none."""
-    try:
-        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _write_status(
     out: Path, state: str, code: int | None, reason: str, start: float, tree: dict[str, Any], score: float | None = None
 ) -> None:
@@ -122,18 +140,15 @@ def _write_status(
         "seconds": round(time.monotonic() - start, 3),
         "score": score if score is not None and math.isfinite(score) else None,
         "fingerprint": fingerprint(tree),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
     }
     _replace(out / "status.json", json.dumps(status, indent=2) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write all of a file or nothing: a reader never sees half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _remove_if_nothing_was_trained(out: Path) -> None:

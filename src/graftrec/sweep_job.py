@@ -16,6 +16,7 @@ from hydra.types import RunMode
 
 from graftrec import config, jobs, ledger
 from graftrec.errors import INTERRUPTED, TERMINATED, Pruned, UserError
+from graftrec.resume import status_of
 from graftrec.trial import VARIABLE, announce
 
 
@@ -64,7 +65,7 @@ class Job:
         """Run the job unless that was done, and put it into the sweep's ledger."""
         settings = tuple(HydraConfig.get().overrides.task)
         entry = ledger.Entry(settings, folder.name, ledger.RUNNING)
-        before = jobs.status_of(folder)
+        before = status_of(folder)
         ends = (ledger.FINISHED, ledger.PRUNED) if VARIABLE in os.environ else (ledger.FINISHED,)
         if before.get("state") in ends and self.verb == "train":
             if before.get("fingerprint") == config.fingerprint(tree):
@@ -79,7 +80,7 @@ class Job:
         ledger.append(sweep, entry)
         code, _ = jobs.run_job(tree, str(folder), self.verb)
         left = {"state": "failed", "exit_code": code, "reason": "see what it printed"}  # where it left no folder
-        return self._note(sweep, entry, jobs.status_of(folder) or left)
+        return self._note(sweep, entry, status_of(folder) or left)
 
     @staticmethod
     def _note(sweep: Path, entry: ledger.Entry, status: dict[str, Any]) -> ledger.Entry:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +22,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
 from graftrec.faults import strike
 from graftrec.files import whole
+from graftrec.jobs import command
 from graftrec.phases import Going, has_transfer, run_plan, twin_plan
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
@@ -107,7 +106,9 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
 
 def going_on(tree: Mapping[str, Any], say: Callable[[str], None]) -> Going | None:
     """How to go on with what is in the run's folder: not at all, as far as that is good, or from one checkpoint."""
-    wanted = tree.get("resume")
+    wanted, every = tree.get("resume"), tree.get("save_every", 0)
+    if isinstance(every, bool) or not isinstance(every, (int, float)) or not every >= 0:
+        raise UserError(f"save_every should be at least 0 seconds, found {every}")
     if wanted is None:
         return None
     return Going(say, Path(wanted) if wanted != "auto" and not Path(wanted).is_dir() else None)
@@ -155,19 +156,6 @@ def role_rows(tree: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
         }
         for name, (role, task) in task_trees(tree).items()
     ]
-
-
-def command(verb: str = "train") -> str:
-    """What was typed: in a sweep, this job's own settings."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if HydraConfig.initialized():
-        folders = [
-            source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"
-        ]
-        own = ["--config-dir", os.path.relpath(folders[0])] if folders else []
-        return shlex.join(["graftrec", verb, *own, *HydraConfig.get().overrides.task])
-    return shlex.join(["graftrec", verb, *sys.argv[1:]])
 
 
 def _write(path: Path, content: Metrics) -> None:

@@ -26,12 +26,13 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import UserError
+from graftrec.jobs import command
 from graftrec.report import audit_page, heat_map, matrix_table, terminal
 from graftrec.report.jobs_progress import JobsProgress
 from graftrec.report.logs import CsvLog
 from graftrec.tasks.base import LOWER_IS_BETTER, Task
 from graftrec.tasks.ranking import RankingTask
-from graftrec.train import command, prepare, screen
+from graftrec.train import prepare, screen
 
 Tree = Mapping[str, Any]
 MOST_WORKERS = 4
