@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Batch, Encoded
+from graftrec.nn.generators import FromAttributes, Generator
 from graftrec.nn.numbers import Periodic, Together
 from graftrec.nn.tables import Tables
 from graftrec.schema import Schema, Stream
@@ -92,7 +93,8 @@ class Encoder(nn.Module):
         sizes = {name: table.size for name, table in schema.tables.items() if name not in self.content_only}
         self.tables = Tables(sizes, width, shrink, sparse)
         self.generated = tuple(generated)
-        self.generators = nn.ModuleDict({_key(name): nn.Linear(width, width) for name in generated})
+        self.hidden = ""  # the only table of which ids are hidden; empty: all
+        self.generators = nn.ModuleDict({_key(name): FromAttributes(width) for name in generated})
         self.vectors = nn.ModuleDict()
         for name, table in schema.tables.items():
             if table.rows is not None:
@@ -176,10 +178,10 @@ class Encoder(nn.Module):
         if table in self.content_only:
             return torch.stack(made).sum(0)
         vectors: Tensor = self.tables(table, own)
-        if _key(table) in self.generators:
-            mean = torch.stack(made).mean(0)
-            new = ((own == 0) & (ids > 0))[:, None]
-            vectors = torch.where(new, self.generators[_key(table)](mean).tanh(), vectors)
+        generator = dict(self.generators.items()).get(_key(table))
+        if isinstance(generator, Generator):
+            new = generator.new(own, ids)[:, None]
+            vectors = torch.where(new, generator(torch.stack(made).mean(0), ids), vectors)
         for part in made:
             vectors = vectors + part
         return vectors
@@ -209,6 +211,8 @@ class Encoder(nn.Module):
     def _hidden(self, table: str, ids: Tensor) -> Tensor:
         """Ids (...), of which some are the unknown one; or have the number of entities E added, if their own vector is
         hidden, or 2 E, if what is known of them is."""
+        if self.hidden not in ("", table):
+            return ids
         drawn = torch.rand(ids.shape, device=ids.device)
         share, entities = self.id_dropout, self.schema.tables[table].entities
         if self.content_dropout:

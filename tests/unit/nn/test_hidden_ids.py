@@ -66,7 +66,7 @@ def test_a_feature_that_is_kept_is_never_hidden() -> None:
 def test_a_new_id_gets_a_vector_from_its_attributes_and_a_known_one_keeps_its_own() -> None:
     model = made(generated=["item"]).eval()
     brand = model.tables("brand", torch.arange(3))
-    layer = model.generators["item"]
+    layer = model.generators["item"].linear
     made_of = torch.tanh(brand[2] @ layer.weight.T + layer.bias)
     torch.testing.assert_close(model.rows("item", torch.tensor([3])), (made_of + brand[2])[None])
     torch.testing.assert_close(
@@ -80,7 +80,7 @@ def test_a_hidden_id_teaches_the_generator() -> None:
     model = made(generated=["item"], id_dropout=1.0, hides="id")
     fields = model(batch(), STREAM).fields[:, 1]
     brand = model.tables("brand", torch.tensor(2))
-    layer = model.generators["item"]
+    layer = model.generators["item"].linear
     torch.testing.assert_close(fields, (torch.tanh(layer(brand)) + brand).expand(ROWS, -1))
     (gradient,) = torch.autograd.grad(fields.sum(), layer.weight)
     assert gradient.abs().sum() > 0
@@ -103,7 +103,7 @@ def ranked(stream: Stream = RANKED, **settings: object) -> tuple[Encoder, Tensor
 def test_candidates_are_shown_as_new_and_teach_the_generator() -> None:
     model, candidate = ranked(id_dropout=0.3, hides="id", generated=["item"])
     brand = model.tables("brand", torch.tensor(2))
-    layer = model.generators["item"]
+    layer = model.generators["item"].linear
     known, new = model.tables("item", torch.tensor(2)) + brand, torch.tanh(layer(brand)) + brand
     assert shares(candidate, [known, new]) == pytest.approx([0.7, 0.3], abs=0.03)
     (gradient,) = torch.autograd.grad(candidate.sum(), layer.weight)

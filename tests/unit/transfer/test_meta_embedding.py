@@ -44,7 +44,7 @@ def test_the_second_phase_moves_only_what_is_said_of_new_ids() -> None:
         means.start(model, Past())
     assert (model.encoder.id_dropout, model.encoder.hides) == (1.0, "id")
     trained = [name for name, part in model.named_parameters() if part.requires_grad]
-    assert trained == ["encoder.generators.item.weight", "encoder.generators.item.bias"]
+    assert trained == ["encoder.generators.item.linear.weight", "encoder.generators.item.linear.bias"]
     items = torch.tensor([1, 2, 3])
     before = model.eval()(items)
     model.train()
