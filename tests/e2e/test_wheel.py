@@ -6,6 +6,7 @@ import site
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_wheel_trains_from_another_folder(tmp_path: Path) -> None:
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT), cwd=tmp_path)
     (wheel,) = tmp_path.glob("graftrec-*.whl")
+    assert "hydra_plugins/graftrec_optuna/sweeper.py" in zipfile.ZipFile(wheel).namelist()
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env/bin/python"
     run(*pip, "--python", str(python), "install", "--no-deps", str(wheel), cwd=tmp_path)
