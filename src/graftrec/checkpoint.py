@@ -158,7 +158,7 @@ def _migrated(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
 
 def _from_0(loaded: dict[str, Any]) -> dict[str, Any]:
     """Before schemas had a number there was nothing beside the weights; no training goes on from these."""
-    return {**loaded, "graftrec": {"schema": 1, "means": []}}
+    return {**loaded, "callbacks": {}, "graftrec": {"schema": 1, "means": []}}
 
 
 MIGRATIONS = {0: _from_0}  # from a schema to the next

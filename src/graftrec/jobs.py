@@ -76,7 +76,7 @@ def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int
 
 
 def command(verb: str = "train", **instead: str) -> str:
-    """What was typed: in a sweep, this job's own settings. ``instead`` are settings to put in place of others; where it went on is left out."""
+    """What was typed, without ``resume``: in a sweep, this job's own settings. ``instead`` take the place of others."""
     from hydra.core.hydra_config import HydraConfig
 
     words = sys.argv[1:]

@@ -255,6 +255,7 @@ def _fit(
         "carried": lines + [line for line in (means.finish(module) for means in phase.means) if line],
         "logs": [logger.state_dict() for logger in loggers],
         "step": trainer.fit_loop.epoch_loop._batches_that_stepped,
+        "epoch": trainer.current_epoch,
     }
     ended: dict[str, Any] = {"state_dict": state_of(module)}
     if trainer.is_global_zero:
@@ -273,6 +274,7 @@ def _again(tree: Mapping[str, Any], folder: Path, loggers: Sequence[Any], record
         logger.load_state_dict(state)
     trainer = _trainer(tree, folder, logger=list(loggers))
     trainer.fit_loop.epoch_loop._batches_that_stepped = record["step"]
+    trainer.fit_loop.epoch_progress.current.completed = record["epoch"]
     return trainer
 
 
