@@ -63,6 +63,8 @@ MORE = {  # what an option needs of the data
     "experiment/movielens_cold_start": [*ROWS[1:], "split=time", "target.stars.column=watch_time"],
     "experiment/complete_journey_departments": ["source.meat_pckgd_recommend.stream=grocery/baskets",
                                                 "target.meat_recommend.stream=drug_gm/baskets"],
+    "experiment/food_kitchen": [DEPARTMENTS[1], "~dataset.apart", "source.food_next.stream=grocery/sequences",
+                                "target.kitchen_next.stream=produce/sequences"],
     "experiment/planted": [*DEPARTMENTS, *ROWS[1:], "split=time", "target.planted_target.column=click",
                            "target.planted_target.stream=grocery/rows",
                            *(f"source.planted_{name}.stream=produce/rows" for name in ("help", "noise", "hurt")),
