@@ -320,6 +320,15 @@ def damage(what: str, path: Path) -> None:
         path.unlink()
     elif what == "cut":
         os.truncate(path, path.stat().st_size - 1)
+    elif what in ("flip", "zero", "append"):
+        content, at = bytearray(path.read_bytes()), path.stat().st_size // 2
+        if what == "flip":
+            content[at] ^= 1
+        elif what == "zero":
+            content[at : at + 4] = bytes(len(content[at : at + 4]))
+        else:
+            content += b"0"
+        path.write_bytes(content)
     else:
         path.write_bytes(b"?" * path.stat().st_size)
 
@@ -330,12 +339,14 @@ def test_any_damage_is_seen(source: Path) -> None:
     seen = 0
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()
-        for what in ("cut", "gone") if path.suffix == ".bin" else ("cut", "gone", "garbage"):
+        for what in ("cut", "gone", "garbage", "flip", "zero", "append"):
             damage(what, path)
+            if path.exists() and path.read_bytes() == content:  # zeros already
+                damage("flip", path)
             assert cache.load(folder) is None, (what, path.name)
             path.write_bytes(content)
             seen += 1
-    assert seen > 60
+    assert seen > 150
     assert cache.load(folder) is not None
 
 
