@@ -22,7 +22,7 @@ from graftrec.module import GraftModule
 from graftrec.transfer.base import Transfer
 
 At = Literal["test", "val", "latest"]
-USERS = 256  # of a block: more encode the items less often, but leave the cache (measured: 512 take 1.5x the time)
+USERS = 128  # of a block: more encode the items less often, but leave the cache (512 take 1.5 to 1.9 times as long)
 PAIRS = 1_000_000  # of users and items whose scores are there at once
 
 
