@@ -16,6 +16,7 @@ from graftrec import config
 from graftrec.errors import UserError
 
 OPEN = tuple(f"hydra.sweeper.{kind}_options." for kind in ("sampler", "pruner"))  # mappings that take any key
+LAUNCHERS = ("joblib", "submitit", "ray")  # extras that bring one
 SWEEP_VALUES = 64  # at most this many values of one sweep are checked ahead
 
 
@@ -195,8 +196,11 @@ class _Check:
         """Whether the group is there and has each option that is asked for."""
         group = setting.key
         if group == "hydra/launcher" and not set(setting.values) <= set(self.loader.get_group_options(group)):
-            extra = str(setting.values[0]).partition("_")[0]
-            self.problems.append(f"{setting.text}: there is no such launcher here; try pip install 'graftrec[{extra}]'")
+            here, extra = self.loader.get_group_options(group), str(setting.values[0]).partition("_")[0]
+            cure = (
+                f"; pip install 'graftrec[{extra}]'" if extra in LAUNCHERS else config.near(extra, {*here, *LAUNCHERS})
+            )
+            self.problems.append(f"{setting.text}: there is no such launcher here{cure}")
             return False
         if setting.parsed.is_delete() or setting.parsed.is_hydra_override():
             return True

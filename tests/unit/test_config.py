@@ -253,9 +253,11 @@ def test_fits(value: Any, hint: Any, right: bool) -> None:
 
 def test_fingerprint_ignores_where_it_runs() -> None:
     tree = {"seed": 1, "trainer": {"devices": 1, "clip": 1.0}}
-    same = {"trainer": {"clip": 1.0, "devices": 2}, "seed": 1, "hydra": {"x": 1}}
+    elsewhere = {"devices": 2, "accelerator": "gpu", "strategy": "ddp", "num_nodes": 2}
+    same = {"trainer": {"clip": 1.0, **elsewhere}, "seed": 1, "hydra": {"x": 1}, "logger": {"project": "p"}}
     assert config.fingerprint(tree) == config.fingerprint(same)
     assert config.fingerprint(tree) != config.fingerprint({**tree, "seed": 2})
+    assert config.fingerprint(tree) != config.fingerprint({**tree, "trainer": {"devices": 1, "clip": 2.0}})
     assert len(config.fingerprint(tree)) == 12
 
 

@@ -142,6 +142,17 @@ def test_another_process_at_the_same_sweep_is_refused(
     assert trained == []
 
 
+@pytest.mark.parametrize(
+    ("launcher", "said"), [("ray", "pip install 'graftrec[ray]'"), ("joblb", "did you mean 'joblib'")]
+)
+def test_a_launcher_that_is_not_here(
+    launcher: str, said: str, trained: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "-m", "seed=0,1", f"hydra/launcher={launcher}"]) == 2
+    assert said in capsys.readouterr().err
+    assert trained == []
+
+
 def test_what_makes_another_sweep(trained: list[int], tmp_path: Path) -> None:
     for words in (["seed=0,1"], ["seed=0,2"], ["seed=0,1", "lr=0.3"], ["seed=0,1", "trunk=large"]):
         assert cli.main(["train", "-m", *words]) == 0
