@@ -8,7 +8,7 @@ import graftrec
 SOURCE = Path(graftrec.__file__).parent
 NETWORK = {"torch"}
 LOWER = {"schema", "batch", "errors", "data", "nn", "interactions", "trunks", "heads", "losses", "metrics", "balancers"}
-LOWER |= {"files", "faults"}
+LOWER |= {"files", "faults", "finite"}
 LOWER |= {"tasks", "transfer", "optimizers", "gradients"}  # L0 to L2: everything that stands below the module
 ALLOWED = {  # package or module -> what it may import of graftrec, and of others beside the standard library
     "schema.py": (set(), NETWORK),
@@ -30,6 +30,7 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "keeper.py": (LOWER | {"checkpoint", "stop"}, {"torch", "pytorch_lightning"}),
     "errors.py": (set(), set()),
     "stop.py": ({"errors"}, set()),
+    "finite.py": ({"batch", "errors"}, NETWORK),
     "files.py": ({"errors"}, set()),
     "faults.py": (set(), set()),
     "manifest.py": ({"errors", "files"}, set()),

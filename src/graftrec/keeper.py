@@ -13,8 +13,9 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from graftrec.checkpoint import BEST, LAST
-from graftrec.errors import Stopped, UserError
+from graftrec.errors import DataError, Stopped, UserError
 from graftrec.faults import strike
+from graftrec.finite import first_odd
 from graftrec.stop import stop
 
 
@@ -30,7 +31,7 @@ class Keeper(Checkpoint):
             nothing does, and the last weights count. every: seconds between two saves of ``last.ckpt``, at least 0.
 
     Attributes:
-        score: of the best weights so far; None if there are none, NaN if none had a score.
+        score: of the best weights so far; None where no validation had a score: then the last weights count.
     """
 
     def __init__(self, folder: Path, monitored: bool, every: float = 300.0) -> None:
@@ -92,8 +93,11 @@ class Keeper(Checkpoint):
             self._look(trainer, "batch")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save before a validation."""
+        """Save before a validation. DataError where a weight is not finite: nothing will come of it any more."""
         if trainer.state.fn == TrainerFn.FITTING:
+            if (odd := first_odd(dict(pl_module.named_parameters()))) is not None:
+                where = f"at step {trainer.global_step}"
+                raise DataError("TRAIN-002", f"{odd} is not finite {where}; a lower optimizer.lr may help")
             self._look(trainer, "validation")
 
     def on_validation_batch_start(
@@ -117,11 +121,11 @@ class Keeper(Checkpoint):
             self._end(trainer, "validation")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep these weights if they are the best; any score is better than NaN, and NaN better than nothing."""
+        """Keep these weights if they are the best; those with a score of NaN never are."""
         if not self.monitored or trainer.state.fn != TrainerFn.FITTING:
             return
         score = float(trainer.callback_metrics.get("val/score", math.nan))
-        if self.score is None or score > self.score or (math.isnan(self.score) and not math.isnan(score)):
+        if math.isfinite(score) and (self.score is None or score > self.score):
             self.score, self._better = score, True
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
 

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from graftrec import sharding
@@ -18,13 +19,14 @@ from graftrec.balancers.base import Balancer
 from graftrec.batch import Aside, Batch, Encoded, Read, View
 from graftrec.checkpoint import check_fit
 from graftrec.data.seeds import derived
+from graftrec.finite import Finite
 from graftrec.gradients import averaged, exchange, gramian, watched
 from graftrec.interactions.base import Interaction
 from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.groups import paced, without_decay
-from graftrec.optimizers.rowwise import clip
+from graftrec.optimizers.rowwise import scale, total_norm
 from graftrec.tasks.alignment import Alignment
 from graftrec.tasks.base import LOWER_IS_BETTER, Task
 from graftrec.transfer.base import ROLES, Phase
@@ -70,6 +72,7 @@ class GraftModule(pl.LightningModule):
         self.phase = Phase("joint", ROLES, 1)
         self.seed = 0  # of dropout and whatever else a step draws
         self.log_every = 20  # steps; what is not looked at is not computed
+        self.finite = Finite()
         self.results: dict[str, dict[str, Value]] = {}  # of the last evaluation: task -> metric -> value
 
     @property
@@ -155,6 +158,12 @@ class GraftModule(pl.LightningModule):
                     losses[name] = loss
         for name, seen in across.items():
             losses[name] = self._compared(name, seen)
+        own = torch.stack([part.total * everywhere(part.cases) for part in aside]).sum() if aside else None
+        for name in self.finite.left_out(losses if own is None else {**losses, "trunk": own}):
+            if name in losses:
+                losses[name] = self._nothing()
+            else:
+                own = None
         weighted = {name: losses[name] * self.weight(name) for name in self.tasks if name in losses}
         meeting = [name for name in weighted if self.task(name).reads != "encoder"]
         # Lightning writes what the last step of every so many logged
@@ -163,8 +172,7 @@ class GraftModule(pl.LightningModule):
         if len(meeting) > 1 and (self.balancer.needs_gramian or shown):
             pull = self._gramian([weighted[name] for name in meeting], outputs)
         total, weights = self._balance(weighted, meeting, pull)
-        if aside:  # one of the trunk's own is nobody's task: no balancer weighs it
-            own = torch.stack([part.total * everywhere(part.cases) for part in aside]).sum()
+        if own is not None:  # the trunk's own is nobody's task: no balancer weighs it
             total = total + own
             if shown:
                 self.log("train/loss/trunk", own.detach())
@@ -172,7 +180,16 @@ class GraftModule(pl.LightningModule):
             self._log_losses(losses, weights, total)
             if pull is not None:
                 self._log_gradients(meeting, pull)
+            if self.finite.skipped:
+                self.log_dict({f"train/skipped/{name}": float(times) for name, times in self.finite.skipped.items()})
         return total
+
+    def _nothing(self) -> Tensor:
+        """An exact 0 that has a graph, as DDP waits for every weight; tables by row and FSDP2's parts need none."""
+        own = {id(part) for part in self.encoder.tables.by_rows()}
+        parts = [p for p in self.parameters() if p.requires_grad and id(p) not in own and not isinstance(p, DTensor)]
+        zeros = [(part * 0).nan_to_num().sum() for part in parts]
+        return torch.stack(zeros or [torch.zeros((), requires_grad=True)]).sum()
 
     def _alignment(self, name: str) -> Alignment:
         task = self.task(name)
@@ -260,12 +277,15 @@ class GraftModule(pl.LightningModule):
         """Add what the phase's strategy keeps beside weights."""
         ours = checkpoint.setdefault("graftrec", {})
         ours |= {"phase": self.phase.name, "means": [means.state_dict() for means in self.phase.means]}
+        ours["finite"] = self.finite.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Give it back to the strategy. UserError where the weights are of another model."""
         check_fit(checkpoint["state_dict"], self, "the checkpoint")
         for means, state in zip(self.phase.means, checkpoint["graftrec"].get("means", ()), strict=False):
             means.load_state_dict(state)
+        if "finite" in checkpoint["graftrec"]:
+            self.finite.load_state_dict(checkpoint["graftrec"]["finite"])
 
     def on_train_batch_start(self, batch: dict[str, Batch], batch_idx: int) -> None:
         """What a step draws depends on where it stands alone, so that a run that was stopped goes on the same."""
@@ -279,9 +299,11 @@ class GraftModule(pl.LightningModule):
             means.gradients()
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Batch], batch_idx: int) -> None:
-        """What a strategy does to weights after a step."""
+        """What a strategy does to weights after a step. DataError where too many in a row were left out."""
         for means in self.phase.means:
             means.stepped()
+        reads = {name: list(self.task(name).streams) for name in self.tasks}
+        self.finite.check(f"step {self.global_step} of phase {self.phase.name}", batch, reads)
 
     def configure_gradient_clipping(
         self,
@@ -289,9 +311,15 @@ class GraftModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm over dense gradients and rows of tables together, which torch refuses."""
-        if gradient_clip_algorithm in (None, "norm") and gradient_clip_val:
-            clip(self.parameters(), float(gradient_clip_val))
+        """Clip the norm over dense gradients and rows of tables together, which torch refuses.
+
+        Gradients that are not finite go: nothing has a step then, and no optimizer's state moves.
+        """
+        norm, parts = total_norm(self.parameters())
+        if not self.finite.steps(norm):
+            self.zero_grad(set_to_none=True)
+        elif gradient_clip_algorithm in (None, "norm") and gradient_clip_val:
+            scale(parts, norm, float(gradient_clip_val))
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

@@ -23,6 +23,7 @@ from graftrec.cost import Cost, parameters_of
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.errors import DataError
+from graftrec.finite import first_odd
 from graftrec.keeper import Keeper
 from graftrec.metrics.pointwise import Value
 from graftrec.module import GraftModule
@@ -51,6 +52,7 @@ class Arm:
     flops: float = 0.0  # of all phases
     cost: dict[str, Any] = field(default_factory=dict)  # of the last phase's training: see `Cost`
     carried: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)  # steps without a task, or without all: see `Finite`
     tasks: dict[str, Task] = field(default_factory=dict)
     ready: list[Ready] = field(default_factory=list)  # phases that the test has not judged yet
 
@@ -122,6 +124,8 @@ def train_plan(
         arm.rows_per_second = record["rows_per_second"]
         arm.cost, arm.flops = record["cost"], arm.flops + record["flops"]
         arm.carried += record["carried"]
+        for name, times in record.get("skipped", {}).items():
+            arm.skipped[name] = arm.skipped.get(name, 0) + times
         ours = [name for name in module.tasks if last_of[module.roles[name]] == phase.name]
         if ours:
             _use(tree, protocol, phase, module)
@@ -241,17 +245,25 @@ def _fit(
     keeper = Keeper(folder, "target" in module.roles.values(), float(tree.get("save_every", 300)))
     # dropout continues nothing: the same phase gives the same run whatever was trained before it
     module.seed = derived(int(tree["seed"]), "dropout", phase.name)
+    module.finite.limit = int(tree.get("skip_limit", module.finite.limit))
     torch.set_flush_denormal(True)  # gradients of probabilities near 0 underflow, and a CPU is 10 times slower there
     with quiet():
         callbacks = [bar, cost, keeper, *pruning(phase, before)]
         trainer = _trainer(tree, folder, max_epochs=phase.epochs, logger=list(loggers), callbacks=callbacks)
         trainer.fit(module, datamodule=protocol, ckpt_path=start, weights_only=True)
-    load(module, weights(keeper.path))
+    state = weights(keeper.path)
+    if (odd := first_odd(state)) is not None:
+        raise DataError("TRAIN-002", f"phase {phase.name} ended with {odd} not finite, and nothing better before")
+    load(module, state)
+    lines = [*lines, *module.finite.lines(phase.name)]
+    if keeper.monitored and keeper.score is None:
+        lines.append(f"{phase.name}: no validation had a score that can be trusted, so the last weights count")
     record = {
         "seconds": bar.seconds,
         "rows_per_second": bar.rows_per_second,
         "cost": cost.found(),
         "flops": cost.flops,
+        "skipped": dict(module.finite.skipped),
         "carried": lines + [line for line in (means.finish(module) for means in phase.means) if line],
         "logs": [logger.state_dict() for logger in loggers],
         "step": trainer.fit_loop.epoch_loop._batches_that_stepped,

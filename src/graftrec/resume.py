@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from graftrec.config import fingerprint
+from graftrec.config import BESIDE, fingerprint
 from graftrec.errors import UserError
 
 AUTO, ENDED = "auto", ("finished", "pruned")
@@ -107,7 +107,7 @@ def _must_be_same(tree: Mapping[str, Any], folder: Path) -> None:
     changed = [
         f"{key} was {before.get(key, 'not there')}, is {now.get(key, 'not there')}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.split(".")[0] not in ("resume", "save_every", "logger")
+        if before.get(key) != now.get(key) and key.split(".")[0] not in BESIDE
     ]
     more = f", and {len(changed) - 6} more" if len(changed) > 6 else ""
     raise UserError(

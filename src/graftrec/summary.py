@@ -41,6 +41,7 @@ def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, baselines: 
     main = next(name for name, role in roles.items() if role == "target")
     metric = grafted.tasks[main].main
     found["over_baseline"] = _over_baseline(grafted.tasks[main], main, metric, grafted, baselines[main])
+    found["skipped"] = {"grafted": grafted.skipped, "twin": twin.skipped if twin is not None else {}}
     found["roles"], found["main"] = roles, {"task": main, "metric": metric}
     found["fit"] = {
         "seconds": grafted.seconds,

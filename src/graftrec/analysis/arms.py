@@ -38,7 +38,7 @@ from graftrec.transfer.base import Phase, Transfer
 
 Tree = Mapping[str, Any]
 TWIN, WIDE, ALL, AUTO = "twin", "wide twin", "all", "auto"
-BESIDE = ("audit", "logger", "baselines", "twin", "hydra", "resume", "save_every")  # change no training
+BESIDE = ("audit", "logger", "baselines", "twin", "hydra", "resume", "save_every", "skip_limit")  # change no training
 SEEN = ("train/gradient_cosine/", "train/affinity/")  # what an arm says of its tasks, mean over the steps
 WIDEST = 64  # times the encoder's width
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
 from torch.optim.adamw import adamw
 
 Rule = Literal["adagrad", "adam"]
@@ -149,6 +150,13 @@ def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
 
     As `torch.nn.utils.clip_grad_norm_`, which refuses sparse gradients.
     """
+    norm, parts = total_norm(parameters)
+    scale(parts, norm, largest)
+    return norm
+
+
+def total_norm(parameters: Iterable[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
+    """The norm of all gradients, dense ones and rows together, and the tensors that hold them."""
     parts = []
     for parameter in parameters:
         gradient = parameter.grad
@@ -157,10 +165,14 @@ def clip(parameters: Iterable[nn.Parameter], largest: float) -> Tensor:
             parameter.grad = rows_gradient(rows, gradient, parameter)
         if gradient is not None:
             parts.append(gradient)
-    norms = [part.norm() for part in parts]
-    norms = [norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms]  # of FSDP2
-    norm = torch.stack(norms).norm() if parts else torch.zeros(())
+    cut = [part for part in parts if isinstance(part, DTensor)]  # of FSDP2
+    whole = [part for part in parts if not isinstance(part, DTensor)]
+    norms = [part.norm().full_tensor() for part in cut] + ([get_total_norm(whole)] if whole else [])
+    return torch.stack(norms).norm() if norms else torch.zeros(()), parts
+
+
+def scale(parts: Iterable[Tensor], norm: Tensor, largest: float) -> None:
+    """Scale gradients of this norm, in place, so that it is at most ``largest``."""
     factor = (largest / (norm + 1e-6)).clamp_max(1.0)
     for part in parts:
         part.mul_(factor)
-    return norm

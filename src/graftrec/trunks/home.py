@@ -121,9 +121,13 @@ class Norm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, mean, var = self.training and len(x) > 1, self.running_mean, self.running_var
-        if not batch:  # backward keeps them, and another stream's batch of this step may move them before that
-            mean, var = mean.clone(), var.clone()
-        return F.batch_norm(x, mean, var, self.weight, self.bias, batch, 0.1, self.eps)
+        mean, var = mean.clone(), var.clone()  # backward keeps them, and another stream's batch may move them before
+        normed = F.batch_norm(x, mean, var, self.weight, self.bias, batch, 0.1, self.eps)
+        if batch:  # a batch that overflows is left out of a step, and would stay in these for ever
+            well = mean.isfinite() & var.isfinite()
+            self.running_mean.copy_(torch.where(well, mean, self.running_mean))
+            self.running_var.copy_(torch.where(well, var, self.running_var))
+        return normed
 
 
 class FeatureGate(nn.Module):
