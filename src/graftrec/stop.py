@@ -58,7 +58,7 @@ class Stop:
         try:
             yield
         finally:
-            self.listening = False
+            self.number, self.listening = None, False
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -204,5 +204,6 @@ def test_a_second_interrupt_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         signal.raise_signal(signal.SIGINT)
         assert left == [130]
     assert signal.getsignal(signal.SIGINT) is before
+    assert stop.number is None  # nobody else is asked to stop
     with pytest.raises(Stopped), stop.signals():
         signal.raise_signal(signal.SIGTERM)

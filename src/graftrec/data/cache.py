@@ -153,8 +153,8 @@ def _load(folder: Path) -> Interactions:
     own = meta.pop("own")
     if zlib.crc32(json.dumps(meta).encode()) != own:
         raise ValueError(f"{folder}/meta.json is damaged")
-    for name, known in meta["checksums"].items():
-        if checksum(folder / name) != known:
+    for name, right in meta["checksums"].items():
+        if checksum(folder / name) != right:
             raise ValueError(f"{folder / name} is damaged")
     whole = {}
     for name, (dtype, shape) in meta["arrays"].items():
