@@ -22,7 +22,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
 from graftrec.faults import strike
 from graftrec.files import whole
-from graftrec.jobs import command
+from graftrec.jobs import command, redact
 from graftrec.phases import Going, has_transfer, run_plan, twin_plan
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
@@ -60,7 +60,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     _write(folder / "data_card.json", protocol.card)
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
     loggers: list[Any] = [CsvLog(folder)]
-    logger = build(tree["logger"], folder=str(folder), config=dict(tree), group=folder.resolve().parent.name)
+    logger = build(tree["logger"], folder=str(folder), config=redact(dict(tree)), group=folder.resolve().parent.name)
     if not isinstance(logger, CsvLog):
         loggers.append(logger)
 
