@@ -17,6 +17,7 @@ from graftrec import cli, config, ledger
 from graftrec.errors import DataError
 from graftrec.ledger import Entry
 from graftrec.report import sweep_page
+from graftrec.sweep import sweep_of
 
 TRAIN = """
 defaults: [{trunk: small}, _self_, override hydra/job_logging: stdout]
@@ -153,10 +154,18 @@ def test_a_launcher_that_is_not_here(
     assert trained == []
 
 
-def test_what_makes_another_sweep(trained: list[int], tmp_path: Path) -> None:
-    for words in (["seed=0,1"], ["seed=0,2"], ["seed=0,1", "lr=0.3"], ["seed=0,1", "trunk=large"]):
-        assert cli.main(["train", "-m", *words]) == 0
-    assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 4
+def test_what_makes_another_sweep(trained: list[int]) -> None:
+    def name(*words: str) -> str:
+        found = sweep_of("train", ["-m", *words], [])
+        assert found is not None
+        assert str(found.folder) == f"runs/sweeps/{found.name}"
+        return found.name
+
+    ours = name("seed=0,1", "lr=0.1,0.2", "trunk=small")
+    assert name("trunk=small", "lr=0.1,0.2", "trainer.devices=2", "seed=0,1", "hydra.verbose=true") == ours
+    others = [["seed=0,2", "lr=0.1,0.2"], ["seed=0,1", "lr=0.3"], ["seed=0,1", "lr=0.1,0.2", "trunk=large"]]
+    assert len({ours, *(name(*words) for words in others)}) == 4
+    assert sweep_of("train", ["seed=1"], []) is None
 
 
 def test_the_last_word_on_each_job(tmp_path: Path) -> None:
