@@ -99,9 +99,9 @@ def test_checkpoints_and_their_manifest(run: Path) -> None:
         assert left == {"best.ckpt", "last.ckpt", "manifest.json"}
         files = json.loads((folder / "manifest.json").read_text())["files"]
         assert set(files) == {"best.ckpt", "last.ckpt"}
-    for name, said in files.items():
-        content = (folder / name).read_bytes()
-        assert said == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, said in files.items():
+            content = (folder / name).read_bytes()
+            assert (said["bytes"], said["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.slow
