@@ -60,6 +60,7 @@ class Sweep:
             report.write(self.folder, jobs, self.command, self._single, self._study())
             return [1 if entry.exit_code is None else entry.exit_code for entry in mine]
         finally:
+            (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's copy of the tree, secrets and all
             self._lock.release()
             (self.folder / ".lock").unlink(missing_ok=True)
 

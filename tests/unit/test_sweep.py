@@ -79,6 +79,8 @@ def test_the_same_sweep_again_repeats_nothing(
     assert cli.main(["train", "-m", "seed=0,1", "lr=0.1,0.2"]) == 0
     before = table_of(only_sweep(tmp_path))
     assert len(trained) == 4
+    files = {path.name for path in only_sweep(tmp_path).iterdir() if path.is_file()}
+    assert files == {"jobs.jsonl", "sweep.json", "report.html"}
     capsys.readouterr()
     assert cli.main(["train", "lr=0.1,0.2", "-m", "trainer.devices=2", "seed=0,1", "logger=wandb"]) == 0
     assert len(trained) == 4
