@@ -252,7 +252,8 @@ def _fit(
         trainer = _trainer(tree, folder, max_epochs=phase.epochs, logger=list(loggers), callbacks=callbacks)
         trainer.fit(module, datamodule=protocol, ckpt_path=start, weights_only=True)
     state = weights(keeper.path)
-    if (odd := first_odd(state)) is not None:
+    learnt = {name: state[name] for name, _ in module.named_parameters() if name in state}  # DWA begins with NaN
+    if (odd := first_odd(learnt)) is not None:
         raise DataError("TRAIN-002", f"phase {phase.name} ended with {odd} not finite, and nothing better before")
     load(module, state)
     lines = [*lines, *module.finite.lines(phase.name)]

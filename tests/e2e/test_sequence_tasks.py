@@ -108,7 +108,7 @@ def test_labels_are_learnt_beside_what_follows(compose: Compose, tmp_path: Path,
     tree = compose([*settings, "task@source=[click,watch_time]", "task@target=[next_item]"])
     metrics, _ = done(tree, tmp_path / "run")
     assert metrics["test"]["click"]["auc"] > 0.95  # the item that is asked about says it
-    assert metrics["test"]["watch_time"]["rmse"] < 0.5 * metrics["baselines"]["watch_time"]["mean"]["rmse"]
+    assert metrics["test"]["watch_time"]["rmse"] < 0.7 * metrics["baselines"]["watch_time"]["mean"]["rmse"]
     assert metrics["test"]["next_item"]["gauc"] > 0.8
 
 
@@ -129,7 +129,7 @@ def test_a_platform_is_ranked_by_content_that_another_one_taught(
     tree = compose([*settings, "++transfer.epochs=25"])
     metrics, _ = done(tree, tmp_path / "run")
     found, twin = metrics["test"]["next_item"], metrics["twin"]["next_item"]
-    assert twin["gauc/cold_item"] < 0.7 < 0.75 < found["gauc/cold_item"]
+    assert twin["gauc/cold_item"] < 0.73 < 0.75 < found["gauc/cold_item"]
 
     protocol, _ = prepare(tree)
     module = assemble(tree, protocol, ROLES, tree["seed"])
