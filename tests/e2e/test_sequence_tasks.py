@@ -102,13 +102,14 @@ def test_labels_are_learnt_beside_what_follows(compose: Compose, tmp_path: Path,
     rows = rows.with_columns(click=pl.col("item") // KINDS % 2)
     rows = rows.with_columns(watch_time=pl.col("click") * (5.0 + pl.col("item")))
     settings = [*written(tmp_path, rows), *ALONE, *NOW, "++transfer.epochs=25", "twin=false"]
+    settings += ["++trainer.check_val_every_n_epoch=25"]  # the last weights: the target's best are early ones
     settings += ["++dataset.labels={click: binary, watch_time: number}", "++source.watch_time.loss.every_row=true"]
     for task in ("click", "watch_time"):
         settings += [f"source.{task}.stream=sequences", f"++source.{task}.reads=positions"]
     tree = compose([*settings, "task@source=[click,watch_time]", "task@target=[next_item]"])
     metrics, _ = done(tree, tmp_path / "run")
     assert metrics["test"]["click"]["auc"] > 0.95  # the item that is asked about says it
-    assert metrics["test"]["watch_time"]["rmse"] < 0.7 * metrics["baselines"]["watch_time"]["mean"]["rmse"]
+    assert metrics["test"]["watch_time"]["rmse"] < 0.5 * metrics["baselines"]["watch_time"]["mean"]["rmse"]
     assert metrics["test"]["next_item"]["gauc"] > 0.8
 
 
@@ -118,7 +119,7 @@ def test_a_platform_is_ranked_by_content_that_another_one_taught(
     """No id is shared; most items of the target have no training row and stand where their category puts them."""
     random = np.random.default_rng(2)
     parts = []
-    for name, lengths, items in (("a", [10] * 200, 30), ("b", [4] * 2 + [3] * 80, 120)):
+    for name, lengths, items in (("a", [10] * 200, 30), ("b", [4] * 2 + [3] * 40, 120)):
         part = pl.DataFrame(walks(random, lengths, items), ["user", "item", "time"], orient="row")
         own = [pl.concat_str(pl.lit(name), pl.col(column).cast(pl.String)).alias(column) for column in ("user", "item")]
         parts.append(part.with_columns(*own, platform=pl.lit(name)))
@@ -129,7 +130,7 @@ def test_a_platform_is_ranked_by_content_that_another_one_taught(
     tree = compose([*settings, "++transfer.epochs=25"])
     metrics, _ = done(tree, tmp_path / "run")
     found, twin = metrics["test"]["next_item"], metrics["twin"]["next_item"]
-    assert twin["gauc/cold_item"] < 0.73 < 0.75 < found["gauc/cold_item"]
+    assert twin["gauc/cold_item"] < 0.7 < 0.75 < found["gauc/cold_item"]
 
     protocol, _ = prepare(tree)
     module = assemble(tree, protocol, ROLES, tree["seed"])
