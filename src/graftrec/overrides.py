@@ -113,7 +113,8 @@ class _Check:
         except Exception as error:  # the files themselves are broken
             self.problems.append(_first(error))
             return
-        if self.multirun or str(cfg.hydra.mode).endswith("MULTIRUN"):
+        modes = [setting.parsed.value() for setting in values if setting.parsed.key_or_group == "hydra.mode"]
+        if self.multirun or str([cfg.hydra.mode, *modes][-1]).endswith("MULTIRUN"):  # a file says so, or what was typed
             self.multirun = True
             params = (cfg.hydra.sweeper.get("params") or {}).items()
             listed = [setting for key, text in params if (setting := self.parse(f"{key}={text}", typed=False))]
