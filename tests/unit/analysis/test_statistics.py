@@ -98,3 +98,13 @@ def test_bad_input_is_named():
         paired_difference([1.0, np.inf], [1.0, 2.0])
     with pytest.raises(ValueError, match="level"):
         paired_difference([1.0, 2.0], [1.0, 2.0], level=1.0)
+
+
+def test_few_users_get_students_interval_and_rarely_a_false_verdict():
+    random = np.random.default_rng(0)
+    values = random.normal(size=7)
+    found, wanted = paired_difference(values, np.zeros(7)), scipy.stats.ttest_1samp(values, 0)
+    assert found.p == pytest.approx(wanted.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(wanted.confidence_interval()))
+    false = [paired_difference(random.normal(size=4), np.zeros(4)).verdict != "no evidence" for _ in range(1000)]
+    assert np.mean(false) < 0.08  # a percentile bootstrap: 0.2
