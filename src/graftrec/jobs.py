@@ -85,7 +85,7 @@ def command(verb: str = "train", **instead: str) -> str:
             source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"
         ]
         own = ["--config-dir", os.path.relpath(folders[0])] if folders else []
-        mode = [text for text in HydraConfig.get().overrides.hydra if text == "hydra.mode=RUN"]  # else it were a sweep
+        mode = [word for word in sys.argv if word == "hydra.mode=RUN"]  # without it, it were a sweep
         words = [*own, *HydraConfig.get().overrides.task, *mode]
     kept = [word for word in words if word.partition("=")[0].lstrip("+") not in ("resume", *instead)]
     return shlex.join(["graftrec", verb, *kept, *(f"{key}={value}" for key, value in instead.items())])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Verdict = Literal["helps", "hurts", "no evidence"]
 
-FEW = 30  # users, below which a percentile bootstrap is far too short: of 4 pairs without a difference it sees one in 1 of 5
+FEW = 30  # users, below which a bootstrap is too short: of 4 pairs without a difference it sees one in 1 of 5
 _CHUNK = 4_000_000  # resampled values held at once (32 MB)
 
 
