@@ -124,9 +124,11 @@ def everybodys(rows: Tensor) -> Tensor:
     """Rows (n, D) of all processes, with their gradients: what is no mean over rows is computed of all of them.
 
     Every process computes the same loss L, and the gather hands each its own rows' gradients from all W of them: W
-    times L's, of which DDP takes the mean over processes, so that training sees L as one process would.
+    times L's, of which DDP takes the mean over processes, so that training sees L as one process would. An evaluation,
+    which has no gradients, has brought everybody's rows together already.
     """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
+    if alone or not torch.is_grad_enabled():
         return rows
     count = torch.tensor([len(rows)], device=rows.device)
     counts = [torch.zeros_like(count) for _ in range(dist.get_world_size())]
