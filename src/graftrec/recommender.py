@@ -110,8 +110,10 @@ class Recommender:
             raise ValueError(f"k should be at least 1. Found {k}.")
         users = list(users)
         seen = self.stream.lines.seen if seen is None else seen
-        parts = [self._best(part, k, seen, at) for part in torch.split(self._numbers(users), self._at_once)]
-        scores, places = (torch.cat(each) for each in zip(*parts, strict=True))
+        numbers = self._numbers(users)
+        order = self.stream.catalogue.events(numbers).argsort(stable=True)  # histories of about one length together
+        parts = [self._best(part, k, seen, at) for part in torch.split(numbers[order], self._at_once)]
+        scores, places = (torch.cat(each)[order.argsort()] for each in zip(*parts, strict=True))
         row, rank = (scores > -torch.inf).nonzero(as_tuple=True)
         return pl.DataFrame(
             {

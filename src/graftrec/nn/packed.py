@@ -33,24 +33,31 @@ class Packed:
         self.row, self.order = row, torch.arange(len(row), device=mask.device) - first[row]
         self._place = row * self.longest + self.order
         self._last = (first + self.count - 1).clamp_min(0)
+        self._full = len(row) == len(mask) * self.longest  # sequences of one length lie as the padded form does
 
     def tokens(self, x: Tensor) -> Tensor:
         """(B, L, ...) -> (P, ...)."""
-        return x.flatten(0, 1).index_select(0, self.kept)
+        flat = x.flatten(0, 1)
+        return flat if len(self.kept) == len(flat) else flat.index_select(0, self.kept)
 
     def sequences(self, tokens: Tensor) -> Tensor:
         """(P, ...) -> (B, L, ...) as they came, zeros where there is no event."""
+        if len(self.kept) == self.shape[0] * self.shape[1]:
+            return tokens.reshape(*self.shape, *tokens.shape[1:])
         whole = tokens.new_zeros(self.shape[0] * self.shape[1], *tokens.shape[1:])
         return whole.index_copy(0, self.kept, tokens).view(*self.shape, *tokens.shape[1:])
 
     def padded(self, tokens: Tensor) -> Tensor:
         """(P, ...) -> (B, M, ...), each sequence from its start."""
+        if self._full:
+            return tokens.reshape(self.shape[0], self.longest, *tokens.shape[1:])
         whole = tokens.new_zeros(self.shape[0] * self.longest, *tokens.shape[1:])
         return whole.index_copy(0, self._place, tokens).view(self.shape[0], self.longest, *tokens.shape[1:])
 
     def unpadded(self, x: Tensor) -> Tensor:
         """(B, M, ...) -> (P, ...)."""
-        return x.flatten(0, 1).index_select(0, self._place)
+        flat = x.flatten(0, 1)
+        return flat if self._full else flat.index_select(0, self._place)
 
     def last(self, tokens: Tensor) -> Tensor:
         """(P, ...) -> (B, ...), the last event of each sequence; zeros for an empty one."""
@@ -98,7 +105,7 @@ class AttentionBlock(nn.Module):
         found = found.transpose(1, 2).flatten(2)
         attended = found.squeeze(1) if last else packed.unpadded(found)
         x = x + self.dropout(self.out(attended))
-        return x + self.dropout(self.back(F.relu(self.forth(self.between(x)))))  # type: ignore[no-any-return]
+        return x + self.dropout(self.back(F.relu(self.forth(self.between(x)), inplace=True)))  # type: ignore[no-any-return]
 
 
 class AttentionStack(nn.Module):

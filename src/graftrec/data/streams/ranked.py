@@ -85,6 +85,11 @@ class Catalogue:
         fresh[self.before(users, at)] = False
         return fresh
 
+    def events(self, users: Tensor) -> Tensor:
+        """How many events users (B,) have in all data, (B,) int64."""
+        low, high = (torch.searchsorted(self.lines.user, users, right=side) for side in (False, True))
+        return high - low
+
     def before(self, users: Tensor, at: str) -> tuple[Tensor, Tensor]:
         """Rows (n,) of users (B,) and places (n,) of all that they chose before a stage, or at all if ``latest``."""
         low, high = (torch.searchsorted(self.lines.user, users, right=side) for side in (False, True))
