@@ -33,6 +33,9 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "finite.py": ({"batch", "errors"}, NETWORK),
     "files.py": ({"errors"}, set()),
     "faults.py": (set(), set()),
+    "beats.py": (set(), set()),
+    "ranks.py": ({"errors"}, NETWORK),
+    "pulse.py": ({"beats", "faults"}, {"pytorch_lightning"}),
     "manifest.py": ({"errors", "files"}, set()),
     "checkpoint.py": (LOWER | {"manifest"}, {"torch", "pytorch_lightning"}),
 }
@@ -53,10 +56,10 @@ HEAVY = {
 }
 FRAMES = {"hydra", "omegaconf", "wandb"}  # what composes and shows a run, kept out of what is trained
 L4 = {"config", "cli", "resume", "overrides", "jobs", "sweep", "sweep_job", "train", "worker", "predict"}
-L4 |= {"data_card", "doctor", "analysis", "report"}
+L4 |= {"data_card", "doctor", "analysis", "report", "launch", "group", "watch"}
 LIGHTNING = {"pytorch_lightning", "lightning_utilities", "lightning", "lightning_fabric"}
 # what needs the trainer; in data, the protocols' base
-TRAINS = {"module", "checkpoint", "keeper", "cost", "phases", "pruning", "report", "data", "sharding"}
+TRAINS = {"module", "checkpoint", "keeper", "cost", "phases", "pruning", "pulse", "report", "data", "sharding", "group"}
 
 
 def imports(path: Path) -> set[str]:

@@ -102,6 +102,7 @@ def _run(verb: str, argv: list[str]) -> int:
     import hydra
 
     from graftrec import config, jobs
+    from graftrec.ranks import alone
     from graftrec.stop import stop
     from graftrec.sweep import sweep_of
     from graftrec.sweep_job import Job
@@ -109,6 +110,7 @@ def _run(verb: str, argv: list[str]) -> int:
     sweep = None if show or hydras or verb not in jobs.WORK else sweep_of(verb, argv, _config_dirs(argv))
     if sweep is not None:
         try:
+            alone()
             sweep.begin()
         except UserError as error:
             print(f"graftrec: {error}", file=sys.stderr)

@@ -21,7 +21,8 @@ from graftrec.errors import UserError
 
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
-BESIDE = ("hydra", "audit", "logger", "resume", "save_every", "skip_limit")  # of a tree: what changes no training
+# of a tree: what changes no training
+BESIDE = ("hydra", "audit", "logger", "resume", "save_every", "skip_limit", "patience")
 HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer: the same experiment elsewhere
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
@@ -37,6 +38,7 @@ RUN: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "twin": (bool, lambda value: True, "true or false"),
     "baselines": (bool, lambda value: True, "true or false"),
     "skip_limit": (int, lambda value: value >= 1, "a whole number of at least 1"),
+    "patience": (float, lambda value: value > 0, "a number of seconds above 0"),
     "size": (str, lambda value: True, "the name of a size"),
 }
 

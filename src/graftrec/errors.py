@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 DISK, INTERRUPTED, TERMINATED = 74, 130, 143
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, and a limit on the size of a file
@@ -47,11 +48,16 @@ class Pruned(Exception):  # noqa: N818 it is no failure
     exit_code = 0
 
 
+class RankError(Exception):
+    """One of several processes that train together failed, in a way that it has told itself, or is gone."""
+
+
 class Stopped(SystemExit):
     """A signal asked for the end: exit code 143 for SIGTERM, 130 for SIGINT. ``where`` says how far it came."""
 
     def __init__(self, number: int, where: str = "") -> None:
         super().__init__(128 + number)
+        self.number, self.where = number, where
         self.reason = f"stopped by {signal.Signals(number).name}{where}"
 
 
@@ -59,6 +65,8 @@ def outcome(error: BaseException) -> tuple[int, str]:
     """The exit code and the one-line reason of an exception."""
     if isinstance(error, (UserError, DataError, Pruned)):
         return error.exit_code, str(error)
+    if isinstance(error, RankError):
+        return 1, str(error)
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, OSError) and cause.errno in FULL:
@@ -74,6 +82,36 @@ def outcome(error: BaseException) -> tuple[int, str]:
             return INTERRUPTED, "interrupted"
         return (error.code, f"exit {error.code}") if isinstance(error.code, int) else (1, str(error.code))
     return 1, f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """An error as plain data, to be raised again in another process; see `raised`."""
+    if isinstance(error, UserError):
+        return {"kind": "user", "said": error.problems}
+    if isinstance(error, DataError):
+        return {"kind": "data", "said": [error.code, error.message]}
+    if isinstance(error, Pruned):
+        return {"kind": "pruned", "said": [str(error)]}
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return {"kind": "disk", "said": [cause.errno, cause.strerror or str(cause)]}
+    if isinstance(error, Stopped):
+        return {"kind": "stopped", "said": [error.number, error.where]}
+    code, reason = outcome(error)
+    if code in (INTERRUPTED, TERMINATED):
+        return {"kind": "stopped", "said": [code - 128, ""]}
+    return {"kind": "other", "said": [reason]}
+
+
+def raised(told: Mapping[str, Any]) -> BaseException:
+    """What `described` told, as an error again; one that is not the user's is a `RankError`."""
+    said = told["said"]
+    if told["kind"] == "user":
+        return UserError(said)
+    known: dict[str, Callable[..., BaseException]] = {
+        "data": DataError, "pruned": Pruned, "disk": OSError, "stopped": Stopped,
+    }  # fmt: skip
+    return known.get(told["kind"], RankError)(*said)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

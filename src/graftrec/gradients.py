@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -46,6 +46,14 @@ def gramian(losses: Sequence[Tensor], at: Sequence[Tensor], own: bool) -> Tensor
     return product
 
 
+def averages(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of each of these scalars over the processes."""
+    if not values:
+        return {}
+    together = averaged(torch.stack([value.detach() for value in values.values()]))
+    return dict(zip(values, together.unbind(), strict=True))
+
+
 def averaged(values: Tensor) -> Tensor:
     """Mean of each value over the processes."""
     values = values.detach().clone()
@@ -53,6 +61,15 @@ def averaged(values: Tensor) -> Tensor:
         dist.all_reduce(values)
         values /= world()
     return values
+
+
+def any_of(*asked: bool) -> list[bool]:
+    """Of each question, whether any process says yes."""
+    if world() == 1:
+        return list(asked)
+    said = torch.tensor(asked, dtype=torch.int8)
+    dist.all_reduce(said, dist.ReduceOp.MAX)
+    return [bool(each) for each in said.tolist()]
 
 
 def exchange(tables: Iterable[nn.Parameter]) -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graftrec.config import fingerprint
-from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, UserError, outcome
+from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, RankError, UserError, outcome
 from graftrec.files import sweep, whole
+from graftrec.launch import PATIENCE, launch
+from graftrec.ranks import check, outside
 from graftrec.resume import ENDED, folder_of, held, status_of
 from graftrec.stop import stop
 
@@ -33,6 +35,71 @@ def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int
 
     The folder is another one if ``resume`` says so; one where it has finished is left as it is.
     """
+    rank = outside()
+    if rank is None or verb != "train":
+        return _run(tree, folder, verb)
+    group = import_module("graftrec.group")
+    code, _, _ = attempt(lambda: (check(tree["trainer"], rank), group.begin(rank, tree)))
+    if code:
+        return code, math.nan
+    return _lead(tree, folder, group) if rank.number == 0 else _follow(tree, folder, group)
+
+
+def _lead(tree: dict[str, Any], folder: str, group: Any) -> tuple[int, float]:
+    """The first of several processes that torchrun or SLURM started: as one alone, but the others learn where."""
+    told: list[Path] = []
+
+    def train(out: Path, give_up: Callable[[str], None]) -> float:
+        told.append(out)
+        group.of_first(lambda: (0, str(out)))
+        return _beside(tree, out, group, give_up)
+
+    code, score = _run(tree, folder, "train", train)
+    if not told:  # there is nothing to train
+        group.of_first(lambda: (code, ""))
+    return code, score
+
+
+def _follow(tree: dict[str, Any], folder: str, group: Any) -> tuple[int, float]:
+    """Another one of them: it trains in the first one's folder, and writes nothing."""
+    code, _, found = attempt(lambda: group.of_first(lambda: None))
+    if found is None:
+        return code, math.nan
+    code, out = found
+    if out != folder:
+        with suppress(OSError):  # Hydra made it, some seconds after the first one's
+            Path(folder).rmdir()
+    if not out:
+        return code, math.nan
+    code, _, score = attempt(lambda: _beside(tree, Path(out), group, None))
+    return code, math.nan if score is None else score
+
+
+def _beside(tree: dict[str, Any], out: Path, group: Any, give_up: Callable[[str], None] | None) -> float:
+    """Train as one of several processes that watch each other.
+
+    Raises:
+        RankError: another one has failed or is gone.
+    """
+    watch = group.watch(float(tree.get("patience", PATIENCE)), give_up)
+    try:
+        score = float(import_module(WORK["train"]).train(tree, out))
+        group.end()
+        return score
+    except Exception as error:
+        if not group.is_echo(error):
+            watch.fail(outcome(error)[1])
+            raise
+        raise RankError(watch.blame() or outcome(error)[1]) from error
+
+
+def _run(
+    tree: dict[str, Any], folder: str, verb: str, train: Callable[[Path, Callable[[str], None]], float] | None = None
+) -> tuple[int, float]:
+    """See `run_job`; ``train`` takes the place of the verb's function.
+
+    It gets the folder, and what ends this process at once where it cannot go on: a function of the reason.
+    """
     start = time.monotonic()
     code, _, out = attempt(lambda: folder_of(tree, Path(folder)))
     if out is None:
@@ -45,7 +112,17 @@ def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int
         print(f"{before['state']} before, not run again: {os.path.relpath(out)}", flush=True)
         return 0, math.nan if before.get("score") is None else float(before["score"])
 
+    def give_up(why: str) -> None:
+        _write_status(out, "failed", 1, why, start, tree)
+        print(f"graftrec: {why} (exit code 1)", file=sys.stderr, flush=True)
+        os._exit(1)
+
     def work() -> float:
+        if train is not None:
+            return train(out, give_up)
+        count = check(tree.get("trainer", {}), None) if verb == "train" else 1
+        if count > 1:
+            return launch(tree, out, count, shlex.split(command())[2:])
         return float(getattr(import_module(WORK[verb]), verb)(tree, out))  # imports torch: not before it is needed
 
     def begin() -> ExitStack:
@@ -106,7 +183,7 @@ def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
             return 0, "", work()
     except BaseException as error:
         code, reason = outcome(error)
-        if code == 1:
+        if code == 1 and not isinstance(error, RankError):  # which has shown its own
             traceback.print_exc()
         for problem in error.problems if isinstance(error, UserError) else [reason]:
             print(f"graftrec: {problem} (exit code {code})", file=sys.stderr)

@@ -14,8 +14,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from graftrec.checkpoint import BEST, LAST
 from graftrec.errors import DataError, Stopped, UserError
-from graftrec.faults import strike
 from graftrec.finite import first_odd
+from graftrec.gradients import any_of
 from graftrec.stop import stop
 
 
@@ -78,10 +78,6 @@ class Keeper(Checkpoint):
         self._saved = time.monotonic()
         stop.listen()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, number: int) -> None:
-        """Where a test's fault may strike."""
-        strike("train")
-
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -100,13 +96,6 @@ class Keeper(Checkpoint):
                 raise DataError("TRAIN-002", f"{odd} is not finite {where}; a lower optimizer.lr may help")
             self._look(trainer, "validation")
 
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Where a test's fault may strike."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            strike("val")
-
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
@@ -117,7 +106,7 @@ class Keeper(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop if that was asked for; the validation will begin anew."""
-        if trainer.state.fn == TrainerFn.FITTING and self._asked(trainer):
+        if trainer.state.fn == TrainerFn.FITTING and any_of(stop.number is not None)[0]:
             self._end(trainer, "validation")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -138,7 +127,7 @@ class Keeper(Checkpoint):
         """Save the end."""
         self._save(trainer, "epoch")
         stop.listening = False
-        if self._asked(trainer):
+        if any_of(stop.number is not None)[0]:
             raise self._stopped(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -146,16 +135,12 @@ class Keeper(Checkpoint):
         stop.listening = False
 
     def _look(self, trainer: pl.Trainer, place: str, due: bool = False) -> None:
-        due = trainer.strategy.broadcast(due or time.monotonic() - self._saved >= self.every)
-        if self._asked(trainer):
+        late = trainer.is_global_zero and time.monotonic() - self._saved >= self.every
+        asked, late = any_of(stop.number is not None, late)  # one process was: all stop after the same batch
+        if asked:
             self._end(trainer, place)
-        if due:
+        if due or late:
             self._save(trainer, place)
-
-    @staticmethod
-    def _asked(trainer: pl.Trainer) -> bool:
-        """Whether a process was asked to stop: then all do."""
-        return trainer.strategy.reduce_boolean_decision(stop.number is not None, all=False)
 
     def _end(self, trainer: pl.Trainer, place: str) -> None:
         self._save(trainer, place)

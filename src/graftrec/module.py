@@ -20,7 +20,7 @@ from graftrec.batch import Aside, Batch, Encoded, Read, View
 from graftrec.checkpoint import check_fit
 from graftrec.data.seeds import derived
 from graftrec.finite import Finite
-from graftrec.gradients import averaged, exchange, gramian, watched
+from graftrec.gradients import averages, exchange, gramian, watched
 from graftrec.interactions.base import Interaction
 from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
@@ -77,9 +77,13 @@ class GraftModule(pl.LightningModule):
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
-        """DDP asks when a fit begins, with all that a strategy built: `exchange` brings these together."""
+        """DDP asks when a fit begins, with all that a strategy built: `exchange` brings these together.
+
+        Of buffers, which DDP would send round before every step, only a trunk's depend on a process's own rows.
+        """
         own = {id(part) for part in self.encoder.tables.by_rows()}
-        return [name for name, part in self.named_parameters() if id(part) in own]
+        kept = [name for name, part in self.named_parameters() if id(part) in own]
+        return kept + [name for name, _ in self.named_buffers() if not name.startswith("trunk.")]
 
     def task(self, name: str) -> Task:
         """The task called ``name``."""
@@ -159,9 +163,11 @@ class GraftModule(pl.LightningModule):
         for name, seen in across.items():
             losses[name] = self._compared(name, seen)
         own = torch.stack([part.total * everywhere(part.cases) for part in aside]).sum() if aside else None
-        for name in self.finite.left_out(losses if own is None else {**losses, "trunk": own}):
+        mean = averages(losses if own is None else {**losses, "trunk": own})  # all processes then decide the same
+        for name in self.finite.left_out(mean):
             if name in losses:
                 losses[name] = self._nothing()
+                mean[name] = torch.zeros_like(mean[name])
             else:
                 own = None
         weighted = {name: losses[name] * self.weight(name) for name in self.tasks if name in losses}
@@ -171,11 +177,12 @@ class GraftModule(pl.LightningModule):
         pull = None
         if len(meeting) > 1 and (self.balancer.needs_gramian or shown):
             pull = self._gramian([weighted[name] for name in meeting], outputs)
-        total, weights = self._balance(weighted, meeting, pull)
+        weighed = {name: mean[name] * self.weight(name) for name in weighted}
+        total, weights = self._balance(weighted, weighed, meeting, pull)
         if own is not None:  # the trunk's own is nobody's task: no balancer weighs it
             total = total + own
             if shown:
-                self.log("train/loss/trunk", own.detach())
+                self.log("train/loss/trunk", mean["trunk"])
         if shown:
             self._log_losses(losses, weights, total)
             if pull is not None:
@@ -205,14 +212,14 @@ class GraftModule(pl.LightningModule):
         return task.compare([seen[stream] for stream in task.across], strength)
 
     def _balance(
-        self, losses: dict[str, Tensor], meeting: list[str], gramian: Tensor | None
+        self, losses: dict[str, Tensor], means: dict[str, Tensor], meeting: list[str], gramian: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and d scalar / d loss of each task.
 
         A balancer of gradients sees the tasks whose gradients meet; the others stay outside with the weight that they
         have (one that does not reach the place where gradients are measured would look free, and get everything). Every
-        process gets the same weights, since the balancer sees losses of all rows: with w = d scalar / d losses, the
-        process's own part is w * loss.
+        process gets the same weights, since the balancer sees ``means``, losses of all rows: with w = d scalar / d
+        losses, the process's own part is w * loss.
         """
         inside = [name for name in self.tasks if name in losses]
         if self.balancer.needs_gramian:
@@ -224,7 +231,7 @@ class GraftModule(pl.LightningModule):
             known = self._inside if self.balancer.needs_gramian else list(self.tasks)
             zero = next(iter(losses.values())) * 0
             vector = torch.stack([losses.get(name, zero) for name in known])
-            seen = averaged(vector).requires_grad_()
+            seen = torch.stack([means.get(name, zero).detach() for name in known]).requires_grad_()
             scalar = self.balancer(seen, gramian)
             (slopes,) = torch.autograd.grad(scalar, seen, retain_graph=True)
             weights |= {name: slope for name, slope in zip(known, slopes, strict=True) if name in losses}
@@ -249,7 +256,7 @@ class GraftModule(pl.LightningModule):
                 values[f"train/loss/{role}"] = torch.stack(parts).sum()
         values |= {f"train/weight/{name}": weight * self.weight(name) for name, weight in weights.items()}
         values["train/loss/total"] = total
-        self.log_dict({name: value.detach() for name, value in values.items()})
+        self.log_dict(averages(values))
 
     def _log_gradients(self, names: list[str], gramian: Tensor) -> None:
         """How hard each task pulls at what they share, and how much two of them pull the same way."""

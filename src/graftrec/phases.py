@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from graftrec import group
 from graftrec.assemble import assemble, learnt_in, streams_of, task_trees
 from graftrec.begin import begin
 from graftrec.checkpoint import BEST, LAST, PREVIOUS, SafeIO, check_fit, remove, save, verify, weights
@@ -28,6 +29,7 @@ from graftrec.keeper import Keeper
 from graftrec.metrics.pointwise import Value
 from graftrec.module import GraftModule
 from graftrec.pruning import pruning
+from graftrec.pulse import Pulse
 from graftrec.report.progress import PhaseProgress
 from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
@@ -248,7 +250,7 @@ def _fit(
     module.finite.limit = int(tree.get("skip_limit", module.finite.limit))
     torch.set_flush_denormal(True)  # gradients of probabilities near 0 underflow, and a CPU is 10 times slower there
     with quiet():
-        callbacks = [bar, cost, keeper, *pruning(phase, before)]
+        callbacks = [bar, cost, Pulse(), keeper, *pruning(phase, before)]
         trainer = _trainer(tree, folder, max_epochs=phase.epochs, logger=list(loggers), callbacks=callbacks)
         trainer.fit(module, datamodule=protocol, ckpt_path=start, weights_only=True)
     state = weights(keeper.path)
@@ -293,7 +295,7 @@ def _again(tree: Mapping[str, Any], folder: Path, loggers: Sequence[Any], record
 
 def _trainer(tree: Mapping[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     if not more.get("callbacks"):
-        more |= {"enable_checkpointing": False, "enable_progress_bar": False}
+        more |= {"callbacks": [Pulse()], "enable_checkpointing": False, "enable_progress_bar": False}
     with quiet():
         trainer: pl.Trainer = build(
             tree["trainer"],
@@ -301,7 +303,7 @@ def _trainer(tree: Mapping[str, Any], folder: Path, **more: Any) -> pl.Trainer:
             num_sanity_val_steps=0,
             enable_model_summary=False,
             use_distributed_sampler=False,
-            plugins=[SafeIO()],
+            plugins=[SafeIO(), *group.plugins()],
             **more,
         )
     return trainer

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from graftrec import group
 from graftrec.analysis.auto import search
 from graftrec.analysis.scored import score_baselines
 from graftrec.analysis.settled import is_auto, settled
@@ -33,15 +34,16 @@ from graftrec.transfer.base import Transfer
 
 def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
-    console = screen()
-    _one_process(tree["trainer"])
+    first = group.is_first()  # of several processes only the first one writes and shows things
+    console = screen() if first else Console(quiet=True)
     going = going_on(tree, console.print)
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoints = folder / "checkpoints"
-    if going is None:  # what an earlier run left here is of no use, and is not to be taken for ours
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        if going is None:  # what an earlier run left here is of no use, and is not to be taken for ours
+            shutil.rmtree(checkpoints, ignore_errors=True)
     strike("data")
-    protocol, seconds = prepare(tree)
+    protocol, seconds = group.one_first(lambda: prepare(tree))
     console.print(terminal.data_line(protocol.card, seconds))
     auto = None
     if is_auto(tree):
@@ -57,12 +59,10 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     for each in [plan, *([twin_plan(plan)] if compared else [])]:
         strike("setup")
         check_plan(tree, protocol, each)  # what does not fit together is said before anything is written
-    _write(folder / "data_card.json", protocol.card)
+    if first:
+        _write(folder / "data_card.json", protocol.card)
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
-    loggers: list[Any] = [CsvLog(folder)]
-    logger = build(tree["logger"], folder=str(folder), config=redact(dict(tree)), group=folder.resolve().parent.name)
-    if not isinstance(logger, CsvLog):
-        loggers.append(logger)
+    loggers = _loggers(tree, folder) if first else []
 
     def progress(name: str) -> PhaseProgress:
         return PhaseProgress(name, console)
@@ -76,11 +76,15 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         if compared:
             alone = {**tree, "source": {}, "shared": {}}
             twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress, going)
+        ranks = group.who(tree)
+        if not first:
+            return grafted.score
         baselines = {
             name: score_baselines(task, protocol.streams[task.stream], name in tree["target"]) if wanted else {}
             for name, task in grafted.tasks.items()
         }
         metrics = summary(tree, grafted, twin, baselines) | ({} if auto is None else {"auto": auto})
+        metrics["fit"] |= {"ranks": ranks} if ranks else {}
         code = 0
     except BaseException as error:
         code = outcome(error)[0]
@@ -114,14 +118,11 @@ def going_on(tree: Mapping[str, Any], say: Callable[[str], None]) -> Going | Non
     return Going(say, Path(wanted) if wanted != "auto" and not Path(wanted).is_dir() else None)
 
 
-def _one_process(trainer: Mapping[str, Any]) -> None:
-    """UserError where several processes are asked for: a run that wrote its folder twice would be worse than none."""
-    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
-    if nodes != 1 or not (devices in (1, "1") or (isinstance(devices, list) and len(devices) == 1)):
-        raise UserError(
-            f"trainer.devices: one process trains a run so far, found devices={devices}, num_nodes={nodes}; "
-            "set devices=1, or [1] for the second GPU"
-        )
+def _loggers(tree: Mapping[str, Any], folder: Path) -> list[Any]:
+    """metrics.csv, and what is chosen beside it."""
+    parent = folder.resolve().parent.name
+    chosen = build(tree["logger"], folder=str(folder), config=redact(dict(tree)), group=parent)
+    return [CsvLog(folder)] if isinstance(chosen, CsvLog) else [CsvLog(folder), chosen]
 
 
 def screen() -> Console:

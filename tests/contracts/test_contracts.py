@@ -28,6 +28,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_platform import CrossPlatform
 from graftrec.data.sampling import Candidates
 from graftrec.data.splits.base import Split
+from graftrec.data.streams.base import Part
 from graftrec.errors import DataError, UserError
 from graftrec.heads.base import Head
 from graftrec.heads.dot import Dot
@@ -738,6 +739,30 @@ class TestProtocols:
             for batch in [stream.batch(torch.arange(stream.rows), torch.Generator()), *batches]:
                 encoded = encoder(batch, encoder.schema.streams[name], with_candidate="candidate" in batch)
                 assert encoded.fields.isfinite().all()
+
+    def test_two_processes_share_a_batch(self, cls: type[Protocol], split: type[Split], shop: Path) -> None:
+        protocol = self.prepared(cls, split, shop)
+        for stream in protocol.streams.values():
+            for count in (1, min(7, stream.rows)):  # of one row the second process has none
+                rows = torch.arange(count)
+                whole = stream.batch(rows, torch.Generator().manual_seed(0))
+                for rank in range(2):
+                    mine = slice(rank, None, 2)
+                    own = stream.batch(rows, torch.Generator().manual_seed(0), mine)
+                    assert own.keys() == whole.keys()
+                    for name, values in own.items():
+                        at = torch.arange(len(whole[name]))
+                        at = at if name == "catalogue" else at.view(-1, count)[:, mine].flatten()  # drawn pairs follow
+                        torch.testing.assert_close(values, whole[name][at], rtol=0, atol=0, equal_nan=True)
+            for world in (2, 30):  # of which some have no row
+                parts = [stream.evaluation("val", Part(rank, world)) for rank in range(world)]
+                for batch in stream.evaluation("val"):
+                    own = [next(part) for part in parts]
+                    for name, values in batch.items():
+                        of_items = "relevant" in batch and name in ("catalogue", "popularity", "cold_item")
+                        together = own[0][name] if of_items else torch.cat([each[name] for each in own])
+                        torch.testing.assert_close(together, values, rtol=0, atol=0, equal_nan=True, msg=f"{name}")
+                assert not any(True for part in parts for _ in part)
 
     def test_a_seed_decides_the_batches(self, cls: type[Protocol], split: type[Split], shop: Path) -> None:
         batches = []

@@ -379,7 +379,7 @@ def test_wrong_settings_end_a_process_with_2(tmp_path: Path) -> None:
             2,
             ["task click: stream 'rows' has no candidates to rank"],
         ),
-        (["trainer.devices=2"], 2, ["trainer.devices: one process trains a run so far"]),
+        (["trainer.devices=0"], 2, ["trainer.devices: should be a number of at least 1"]),
         (["++split.train_until=0.95"], 2, ["0 < train_until < val_until < 1"]),
     ],
 )

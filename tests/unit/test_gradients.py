@@ -147,7 +147,7 @@ def test_a_task_that_does_not_meet_the_others_stays_outside_with_its_weight() ->
     made.task("c").head = Linear(8)
     made._inside = ["a", "b"]
     losses = {name: torch.tensor(float(number + 1), requires_grad=True) for number, name in enumerate(TASKS)}
-    total, weights = made._balance(losses, ["a", "b"], torch.eye(2))
+    total, weights = made._balance(losses, losses, ["a", "b"], torch.eye(2))
     assert total == 3
     assert {name: float(weight.detach()) for name, weight in weights.items()} == {"a": 0.0, "b": 0.0, "c": 1.0}
 
@@ -155,7 +155,7 @@ def test_a_task_that_does_not_meet_the_others_stays_outside_with_its_weight() ->
 def test_one_task_alone_is_not_balanced() -> None:
     made = model(Watching("layer"), False)
     loss = torch.tensor(2.0, requires_grad=True)
-    total, weights = made._balance({"a": loss}, ["a"], None)
+    total, weights = made._balance({"a": loss}, {"a": loss}, ["a"], None)
     assert total == 2
     assert weights["a"] == 1
 

@@ -24,7 +24,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from graftrec import __version__, config
+from graftrec import __version__, config, group
 from graftrec.analysis.settled import fixed, is_auto, with_sources
 from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
@@ -38,7 +38,7 @@ from graftrec.transfer.base import Phase, Transfer
 
 Tree = Mapping[str, Any]
 TWIN, WIDE, ALL, AUTO = "twin", "wide twin", "all", "auto"
-BESIDE = ("audit", "logger", "baselines", "twin", "hydra", "resume", "save_every", "skip_limit")  # change no training
+BESIDE = (*config.BESIDE, "baselines", "twin")  # change no training
 SEEN = ("train/gradient_cosine/", "train/affinity/")  # what an arm says of its tasks, mean over the steps
 WIDEST = 64  # times the encoder's width
 
@@ -148,13 +148,20 @@ def is_tested(folder: Path) -> bool:
 
 
 def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
-    """Train an arm and choose its weights by validation: what ``status.json`` then says, with ``val``, its score."""
-    shutil.rmtree(job.folder, ignore_errors=True)  # half a training is none
-    job.folder.mkdir(parents=True)
+    """Train an arm and choose its weights by validation: what ``status.json`` then says, with ``val``, its score.
+
+    Of several processes the first one writes the files; the others return less.
+    """
+    first = group.is_first()
+    if first:
+        shutil.rmtree(job.folder, ignore_errors=True)  # half a training is none
+        job.folder.mkdir(parents=True)
     begun, silent = time.monotonic(), Console(file=StringIO())
-    log = CsvLog(job.folder)
-    arm = train_plan(job.tree, protocol, plan_of(job.tree), job.folder, [log], lambda name: PhaseProgress(name, silent))
-    log.close(0)
+    logs = [CsvLog(job.folder)] if first else []
+    arm = train_plan(job.tree, protocol, plan_of(job.tree), job.folder, logs, lambda name: PhaseProgress(name, silent))
+    if not first:
+        return {"val": arm.score}
+    logs[0].close(0)
     for spare in job.folder.rglob("last.ckpt"):
         if (spare.parent / "best.ckpt").is_file():
             spare.unlink()

@@ -27,6 +27,7 @@ from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import UserError
 from graftrec.jobs import command
+from graftrec.ranks import outside, processes
 from graftrec.report import audit_page, heat_map, matrix_table, terminal
 from graftrec.report.jobs_progress import JobsProgress
 from graftrec.report.logs import CsvLog
@@ -97,6 +98,11 @@ def settings(tree: Tree) -> dict[str, Any]:
     for key, (right, words) in _KEYS.items():
         if not right(found[key]):
             wrong.append(f"audit.{key}: should be {words}, found {found[key]!r}")
+    if outside() is not None or processes(tree.get("trainer", {})) > 1:
+        wrong.append(
+            "audit: trains its arms side by side, each in one process; leave trainer=ddp, torchrun and srun out, "
+            "audit.workers says how many there are"
+        )
     if wrong:
         raise UserError(sorted(wrong))
     found["workers"] = found["workers"] or min(MOST_WORKERS, os.cpu_count() or 1)

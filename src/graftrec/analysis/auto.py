@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from graftrec import config
+from graftrec import config, group
 from graftrec.analysis.arms import TWIN, ArmJob, ArmSpec, job_of, status, train_arm, without_beside, write_status
 from graftrec.analysis.choice import NONE, Candidate, Choice, Gain, Step, choose, gain_of
 from graftrec.analysis.settled import settled
@@ -52,15 +52,14 @@ def search(tree: Tree, protocol: Protocol, folder: Path, say: Callable[[str], No
         arm = ArmSpec(named(candidate), target, tuple(name for name, _ in candidate))
         own = settled(without_beside(tree), dict(candidate))
         job = job_of(arm, own, int(tree["seed"]), str(protocol.card.get("fingerprint", "")), folder)
-        if status(job.folder).get("state") not in ("trained", "tested", TRIED):
+        if group.of_first(lambda: status(job.folder).get("state") not in ("trained", "tested", TRIED)):
             train_arm(protocol, job)
-            for weights in job.folder.rglob("*.ckpt"):
-                weights.unlink()
-            write_status(job.folder, status(job.folder) | {"state": TRIED})
+            group.of_first(lambda: _leave_values(job.folder))
         return job.folder
 
     def gain(candidate: Candidate, over: Candidate) -> Gain:
-        found = gain_of(values_of(trained(candidate)), values_of(trained(over)))
+        one, other = trained(candidate), trained(over)
+        found = group.of_first(lambda: gain_of(values_of(one), values_of(other)))
         say(f"{named(candidate)} over {named(over)}: {_numbers(found)}")
         return found
 
@@ -68,8 +67,8 @@ def search(tree: Tree, protocol: Protocol, folder: Path, say: Callable[[str], No
         """Those first whose gradients agree with the targets', as they were seen when all trained together."""
         if len(names) < 2:
             return list(those)
-        everything = tuple((name, auto.strengths[0]) for name in names)
-        seen = status(trained(everything)).get("seen") or {}
+        together = trained(tuple((name, auto.strengths[0]) for name in names))
+        seen = group.of_first(lambda: status(together).get("seen") or {})
         return sorted(those, key=lambda name: -agreement(seen, name, list(tree["target"])))
 
     # where no phase trains sources beside the target, their weights change little that an optimizer does not undo
@@ -85,6 +84,13 @@ def search(tree: Tree, protocol: Protocol, folder: Path, say: Callable[[str], No
         "budget": auto.trials,
         "seconds": round(time.monotonic() - begun, 3),
     }
+
+
+def _leave_values(folder: Path) -> None:
+    """An arm that was tried is only compared: its weights go."""
+    for weights in folder.rglob("*.ckpt"):
+        weights.unlink()
+    write_status(folder, status(folder) | {"state": TRIED})
 
 
 def train_auto(protocol: Protocol, job: ArmJob) -> Found:

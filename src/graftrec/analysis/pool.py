@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
-from graftrec.errors import DataError, UserError, outcome
+from graftrec.errors import described, raised
 
 Job = TypeVar("Job")
 
@@ -123,26 +123,12 @@ def _serve(connection: Connection, begin: Callable[[Any], Any], given: Any) -> N
                 state, ready = begin(given), True
             answer: tuple[bool, Any] = False, work(state, job)
         except Exception as error:
-            answer = True, _described(error)
+            told = described(error)
+            answer = True, told | {"trace": "".join(traceback.format_exception(error))}
         connection.send(answer)
 
 
-def _described(error: Exception) -> tuple[str, Any]:
-    """An error as plain data: what it was, and what it said."""
-    if isinstance(error, UserError):
-        return "user", error.problems
-    if isinstance(error, DataError):
-        return "data", (error.code, error.message)
-    return "other", (*outcome(error), "".join(traceback.format_exception(error)))
-
-
-def _error(answer: tuple[str, Any]) -> Exception:
-    kind, said = answer
-    if kind == "user":
-        return UserError(said)
-    if kind == "data":
-        return DataError(*said)
-    code, reason, trace = said
-    if code == 74:
-        return OSError(28, reason)
-    return RuntimeError(f"{reason} in a process:\n{trace}")
+def _error(told: dict[str, Any]) -> BaseException:
+    if told["kind"] == "other":
+        return RuntimeError(f"{told['said'][0]} in a process:\n{told['trace']}")
+    return raised(told)

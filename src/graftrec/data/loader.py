@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from graftrec.batch import Batch
 from graftrec.data.seeds import generator
-from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.streams.base import Part, Stage, StreamData
 
 Mixing = Literal["equal", "proportional"]
 TOGETHER = 50  # batches whose rows are sorted by their length: the more, the less padding and the less mixing
@@ -57,14 +57,14 @@ class TrainLoader:
         return self.steps
 
     def __iter__(self) -> Iterator[dict[str, Batch]]:
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        rank, world = place()
         order: dict[str, tuple[int, torch.Tensor]] = {}
         for step in range(self.step, self.steps):
             batches = {}
             for name, stream in self.streams.items():
                 index = self._index(name, self.epoch * self.steps + step, order)
-                random = generator(self.seed, name, "draw", self.epoch, step, rank)
-                batches[name] = stream.batch(index[rank::world], random)
+                random = generator(self.seed, name, "draw", self.epoch, step, 0)  # the same for all processes
+                batches[name] = stream.batch(index, random, slice(rank, None, world))
             self.step = step + 1
             if self.step == self.steps:
                 self.epoch, self.step = self.epoch + 1, 0
@@ -107,16 +107,18 @@ def shuffled(rows: int, size: int, lengths: torch.Tensor | None, random: torch.G
 
 
 class EvaluationLoader:
-    """Each row of a stage once, as batches ``{stream: Batch}`` of one stream each; every ``world``-th is a rank's."""
+    """Each row of a stage once, as batches ``{stream: Batch}`` of one stream each; this process has a part of each."""
 
     def __init__(self, streams: Mapping[str, StreamData], stage: Stage) -> None:
         self.streams, self.stage = dict(streams), stage
 
     def __iter__(self) -> Iterator[dict[str, Batch]]:
-        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        count = 0
         for name, stream in self.streams.items():
-            for batch in stream.evaluation(self.stage):
-                if count % world == rank:
-                    yield {name: batch}
-                count += 1
+            for batch in stream.evaluation(self.stage, Part(*place())):
+                yield {name: batch}
+
+
+def place() -> tuple[int, int]:
+    """The rank of this process, and how many there are."""
+    several = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if several else (0, 1)

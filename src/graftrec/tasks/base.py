@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -226,11 +227,14 @@ def prior_of(label: Label, values: Tensor) -> Tensor:
 def gathered(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     """All processes' rows by name, on the CPU: a metric is computed on what it is about, never averaged over ranks.
 
-    A process that no batch was left for has no name, so one collective brings everything together.
+    Every process has its part of each batch, so taking one part of each in turn gives the order that one process has.
+    A process that took nothing in has no name, so one collective brings everything together.
     """
-    everything = of_all({name: torch.cat(list(values)).cpu() for name, values in parts.items() if values})
+    everything = of_all({name: [value.cpu() for value in values] for name, values in parts.items() if values})
     names = dict.fromkeys(name for own in everything for name in own)
-    return {name: torch.cat([own[name] for own in everything if name in own]) for name in names}
+    dealt = {name: zip_longest(*(own.get(name, ()) for own in everything)) for name in names}
+    return {name: torch.cat([part for turn in turns for part in turn if part is not None])
+            for name, turns in dealt.items()}  # fmt: skip
 
 
 def of_all(own: T) -> list[T]:

@@ -18,7 +18,7 @@ from torch.multiprocessing import spawn
 from graftrec.batch import Batch
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
 from graftrec.data.protocols.base import Protocol
-from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.schema import Stream
 
 
@@ -28,15 +28,15 @@ class Numbered(StreamData):
     def __init__(self, name: str, rows: int, lengths: torch.Tensor | None = None) -> None:
         self.schema, self.rows, self.lengths = Stream(name, (), ()), rows, lengths
 
-    def batch(self, index: torch.Tensor, random: torch.Generator) -> Batch:
-        return {"row": index.clone(), "draw": torch.rand(len(index), generator=random)}
+    def batch(self, index: torch.Tensor, random: torch.Generator, mine: slice = EVERY) -> Batch:
+        return {"row": index[mine].clone(), "draw": torch.rand(len(index), generator=random)[mine]}
 
     def labels(self, column: str) -> torch.Tensor:
         raise KeyError(column)
 
-    def evaluation(self, stage: Stage) -> Iterator[Batch]:
+    def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
         rows = torch.arange(self.rows) + (1000 if stage == "test" else 0)
-        yield from ({"row": part} for part in torch.split(rows, 3))
+        yield from ({"row": together[part.of(len(together))]} for together in torch.split(rows, 3))
 
 
 def numbered(**rows: int) -> dict[str, StreamData]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,21 @@ from graftrec.data.seeds import generator
 from graftrec.schema import Stream
 
 Stage = Literal["val", "test"]
+EVERY = slice(None)
+
+
+class Part(NamedTuple):
+    """Which part of every evaluation batch is wanted: that of process ``rank`` of ``world``."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, count: int) -> slice:
+        """Its rows of ``count``, which lie side by side; perhaps none."""
+        return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
+
+WHOLE = Part()
 
 
 class StreamData(ABC):
@@ -36,8 +51,13 @@ class StreamData(ABC):
     lengths: Tensor | None = None
 
     @abstractmethod
-    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
-        """Training rows ``index`` (B,); whatever is drawn for them comes from ``random``."""
+    def batch(self, index: Tensor, random: torch.Generator, mine: slice = EVERY) -> Batch:
+        """Training rows ``index`` (B,); whatever is drawn for them comes from ``random``.
+
+        Args:
+            mine: those of them that are wanted; what is drawn for these does not depend on it, so that several
+                processes have together what one would have.
+        """
 
     def draw_sample(self, seed: int, rows: int = 4096) -> Batch:
         """Training rows drawn with the split's seed."""
@@ -49,5 +69,9 @@ class StreamData(ABC):
         """A label of all training rows: (n,), for the baselines that need nothing else."""
 
     @abstractmethod
-    def evaluation(self, stage: Stage) -> Iterator[Batch]:
-        """Batches of a stage, each row once; one with ``relevant`` (B, N) asks for a ranking of ``catalogue`` (N,)."""
+    def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
+        """Batches of a stage, each row once; one with ``relevant`` (B, N) asks for a ranking of ``catalogue`` (N,).
+
+        Args:
+            part: of each batch; for all parts there are as many batches.
+        """

@@ -14,7 +14,7 @@ from graftrec.data.negatives import Negatives
 from graftrec.data.past import PastCounts, moments_of
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.seeds import generator as seeded
-from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.streams.lines import Lines
 from graftrec.data.streams.ranked import Catalogue
 from graftrec.data.table import distinct
@@ -163,13 +163,15 @@ class BasketRows(StreamData):
             return self.sample[column].flatten()  # positives and negatives as training draws them
         return self._next(self._basket[self._train])[column].masked_fill(~self._opens[self._train], -1)
 
-    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
+    def batch(self, index: Tensor, random: torch.Generator, mine: slice = EVERY) -> Batch:
         row = self._train[index]
         basket = self._basket[row]
         user = self._user[basket]
-        time = self._time[basket] - torch.rand(len(row), generator=random, dtype=torch.float64) * self.lag
+        age = torch.rand(len(row), generator=random, dtype=torch.float64) * self.lag
         bought = self._items[row]
         drawn = self._negatives(user, self._place[bought[bought > 0]], self._candidates.negatives, random)
+        row, basket, user, age, bought, drawn = (values[mine] for values in (row, basket, user, age, bought, drawn))
+        time = self._time[basket] - age
         drawn = self.lines.items[drawn]
         owner = basket if self._candidates.avoid == "basket" else user
         key = owner[:, None] * len(self._place) + drawn
@@ -186,17 +188,18 @@ class BasketRows(StreamData):
             found["log_q"] = self._negatives.log_q(self._place[candidate])
         return found
 
-    def evaluation(self, stage: Stage) -> Iterator[Batch]:
+    def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
         """First every basket of the stage for the ``next_`` labels, then every user of it for the ranking."""
         if not len(self._evaluated[stage]):
             return
         times = self.lines.times(stage)
         if self.lines.content:
-            for basket in torch.split(self._evaluated[stage], 2048):
+            for together in torch.split(self._evaluated[stage], 2048):
+                basket = together[part.of(len(together))]
                 user = self._user[basket]
                 yield {**self._features(user, times[user]), **self._next(basket)}
         for users in torch.split(self.users(stage), self.ranked_at_once):
-            yield self.ranking(users, stage)
+            yield self.ranking(users[part.of(len(users))], stage)
 
     @property
     def asked_at_once(self) -> int:

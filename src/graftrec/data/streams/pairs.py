@@ -10,7 +10,7 @@ from torch import Tensor
 
 from graftrec.batch import Batch
 from graftrec.data.similarity import Pairs, co_purchase
-from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.schema import Feature, Label, Stream
 
 TRAIN_SUPPORT, HELD_OUT_SUPPORT = 2, 5
@@ -67,8 +67,9 @@ class PairRows(StreamData):
         at = torch.searchsorted(self._key, key).clamp_max(self.rows - 1)
         return torch.where(self._key[at] == key, self._similarity[at], 0.0)
 
-    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
-        drawn = self._items[torch.randint(len(self._items), (2, len(index)), generator=random)]
+    def batch(self, index: Tensor, random: torch.Generator, mine: slice = EVERY) -> Batch:
+        drawn = self._items[torch.randint(len(self._items), (2, len(index)), generator=random)[:, mine]]
+        index = index[mine]
         a, b = torch.cat([self._a[index], drawn[0]]), torch.cat([self._b[index], drawn[1]])
         label = self.trained(a, b).masked_fill(a == b, torch.nan)
         return {"item": a, "candidate": b[:, None], "similarity": label[:, None]}
@@ -76,12 +77,13 @@ class PairRows(StreamData):
     def labels(self, column: str) -> Tensor:
         return self._similarity
 
-    def evaluation(self, stage: Stage) -> Iterator[Batch]:
+    def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
         pairs: Pairs = self._held_out[stage]
         for low in range(0, len(pairs.a), 65_536):
-            part = slice(low, low + 65_536)
-            a, b = torch.from_numpy(np.ascontiguousarray(pairs.a[part])), torch.from_numpy(pairs.b[part])
-            label = torch.from_numpy(pairs.cosine[part])
+            own = part.of(min(65_536, len(pairs.a) - low))
+            rows = slice(low + own.start, low + own.stop)
+            a, b = torch.from_numpy(np.ascontiguousarray(pairs.a[rows])), torch.from_numpy(pairs.b[rows])
+            label = torch.from_numpy(pairs.cosine[rows])
             yield {
                 "item": a,
                 "candidate": b[:, None],

@@ -118,8 +118,10 @@ class Catalogue:
     def _matrix(self, users: Tensor, who: Tensor, what: Tensor) -> Tensor:
         """Which of the pairs ``who`` (n,), ``what`` (n,) are these users' (B, N)."""
         distinct, inverse = torch.unique(users, return_inverse=True)
+        found = torch.zeros(len(distinct), len(self.lines.items), dtype=torch.bool)
+        if not len(distinct):  # a process that got no row
+            return found
         row = torch.searchsorted(distinct, who).clamp_max(len(distinct) - 1)
         kept = distinct[row] == who
-        found = torch.zeros(len(distinct), len(self.lines.items), dtype=torch.bool)
         found[row[kept], self.place[what[kept]]] = True
         return found[inverse]

@@ -15,7 +15,7 @@ from graftrec.data.fitted import Fitted
 from graftrec.data.history import Histories
 from graftrec.data.sampling import History
 from graftrec.data.seeds import generator
-from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.table import Column, Interactions, Ints
 from graftrec.schema import Feature, Label, LabelKind, Stream
 
@@ -142,8 +142,8 @@ class TableRows(StreamData):
             if windows.short:
                 yield Feature("recent", "history", table, behaviours=histories.kinds)
 
-    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
-        return self._read(gather(self._train, index))
+    def batch(self, index: Tensor, random: torch.Generator, mine: slice = EVERY) -> Batch:
+        return self._read(gather(self._train, index[mine]))
 
     def shown(self) -> Iterator[Batch]:
         """All rows that a model may look at before an evaluation: training, and support where rows have a history."""
@@ -151,8 +151,9 @@ class TableRows(StreamData):
         for rows in torch.split(torch.cat(parts), EVALUATED_AT_ONCE):
             yield self._read(rows)
 
-    def evaluation(self, stage: Stage) -> Iterator[Batch]:
-        for rows in torch.split(self._rows[stage], EVALUATED_AT_ONCE) if self.splits[stage] else ():
+    def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
+        for together in torch.split(self._rows[stage], EVALUATED_AT_ONCE) if self.splits[stage] else ():
+            rows = together[part.of(len(together))]
             batch = self._read(rows)
             if self._cold:
                 batch |= {f"cold_{kind}": person.cold[person.of(rows)] for kind, person in self._people.items()}

@@ -11,7 +11,7 @@ from graftrec.batch import Batch
 from graftrec.data.history import Histories, by_key
 from graftrec.data.past import moments_of
 from graftrec.data.sampling import History
-from graftrec.data.streams.base import Stage, StreamData
+from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.streams.lines import Lines
 from graftrec.data.streams.ranked import Catalogue
 from graftrec.errors import UserError
@@ -128,16 +128,18 @@ class SequenceRows(StreamData):
         values = self._follows[column] if column in self._follows else self._answers[column]
         return values[:-1][self._asked]
 
-    def batch(self, index: Tensor, random: torch.Generator) -> Batch:
+    def batch(self, index: Tensor, random: torch.Generator, mine: slice = EVERY) -> Batch:
+        width = int(self.lengths[index].max()) if len(index) else 1
+        drawn = self._draw((len(index), width), random, mine) if self.mask else None
+        index = index[mine]
         end, length = self._end[index], self.lengths[index]
-        width = int(length.max()) if len(index) else 1
         at = end[:, None] + torch.arange(-width, 0)
         there = torch.arange(width) >= width - length[:, None]
         read = torch.where(there, at, -1)
         found = {"user": self._user[index], "sequence": self._item[read], "sequence_time": self._days[read]}
         shown = read
-        if self.mask:
-            hidden = found["sequence_masked"] = self._hidden(there, random)
+        if drawn is not None:
+            hidden = found["sequence_masked"] = self._hidden(there, *drawn)
             shown, target = torch.where(hidden, -1, read), torch.where(hidden, read, -1)
         else:
             target = torch.where(there, at + 1, -1)
@@ -150,20 +152,26 @@ class SequenceRows(StreamData):
             found["candidate"] = self._item[target]
         return found | {"catalogue": self._trained}
 
-    def _hidden(self, there: Tensor, random: torch.Generator) -> Tensor:
-        """Which events (B, l) of those that are ``there`` are to be guessed."""
-        drawn = torch.rand(there.shape, generator=random).masked_fill(~there, 2.0)
-        last = torch.rand(len(there), 1, generator=random) < LAST
+    @staticmethod
+    def _draw(shape: tuple[int, int], random: torch.Generator, mine: slice) -> tuple[Tensor, Tensor]:
+        """A number in [0, 1) for each event (B, l) and for each row (B, 1), of which ``mine``."""
+        events = torch.rand(shape, generator=random)
+        return events[mine], torch.rand(shape[0], 1, generator=random)[mine]
+
+    def _hidden(self, there: Tensor, events: Tensor, rows: Tensor) -> Tensor:
+        """Which events (B, l) of those that are ``there`` are to be guessed, by what `_draw` drew."""
+        drawn, last = events.masked_fill(~there, 2.0), rows < LAST
         drawn = torch.where(last, 2.0, drawn)
         drawn[:, -1:] = torch.where(last, 0.0, drawn[:, -1:])
         return (drawn < self.mask) | (drawn == drawn.min(1, keepdim=True).values)
 
-    def evaluation(self, stage: Stage) -> Iterator[Batch]:
+    def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
         """First every line of the stage for its labels, then every user of it for the ranking."""
         lines, times = self.lines, self.lines.times(stage)
-        for at in torch.split(self._held_out[stage], max(1, POSITIONS // self.length)) if self._labels else ():
-            if not len(at):
+        for asked in torch.split(self._held_out[stage], max(1, POSITIONS // self.length)) if self._labels else ():
+            if not len(asked):
                 break
+            at = asked[part.of(len(asked))]
             user, item = lines.user[at], lines.item[at]
             found = {**self._read(user, times[user], lines.time[at]), "candidate": item[:, None]}
             found |= {name: values[at, None] for name, values in self._labels.items()}
@@ -172,7 +180,7 @@ class SequenceRows(StreamData):
             yield found
         for users in torch.split(self.users(stage), self.ranked_at_once):
             if len(users):
-                yield self.ranking(users, stage)
+                yield self.ranking(users[part.of(len(users))], stage)
 
     def _read(self, user: Tensor, time: Tensor, moment: Tensor) -> Batch:
         """The last events of users (B,) strictly before ``time`` (B,), asked about a ``moment`` (B,)."""
