@@ -33,6 +33,10 @@ class Loss(nn.Module, ABC):
     def sampled(self, rate: float) -> None:
         """Told by a task that draws negatives: which share of all other items it draws for a positive."""
 
+    def start(self, negatives: int) -> float:
+        """The best logit that a positive and so many negatives of its list could share; 0 where any serves as well."""
+        return 0.0
+
     def measure(self, output: Tensor, label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and which of them count: here one for every label that is ``known``, 0 stands for those that are not.
 

@@ -81,11 +81,12 @@ class _OnLists(torch.autograd.Function):
         drawn: Tensor,
         weight: Tensor,
         log_q: Tensor | None,
+        bias: Tensor,
         loss: Loss,
     ) -> tuple[Tensor, Tensor]:
         total = torch.zeros((), dtype=torch.float32, device=queries.device)
         count = torch.zeros((), dtype=torch.int64, device=queries.device)
-        d_queries, d_items = torch.empty_like(queries), torch.zeros_like(items)
+        d_queries, d_items, d_bias = torch.empty_like(queries), torch.zeros_like(items), torch.zeros_like(bias)
         common = drawn.ndim == 1
         chosen = items[drawn] if common else items[:0]
         d_chosen = torch.zeros_like(chosen)
@@ -96,7 +97,7 @@ class _OnLists(torch.autograd.Function):
             wrong = drawn.expand(len(right), -1) if common else drawn[part]
             own = items[right]
             others = query @ chosen.T if common else torch.bmm(items[wrong], query[:, :, None]).squeeze(2)
-            logits = torch.cat([(query * own).sum(1, keepdim=True), others], 1).float()
+            logits = torch.cat([(query * own).sum(1, keepdim=True), others], 1).float() + bias
             if log_q is not None:
                 logits -= log_q[torch.cat([right[:, None], wrong], 1)]
             answer = torch.zeros_like(logits)
@@ -109,6 +110,7 @@ class _OnLists(torch.autograd.Function):
                 (slope,) = torch.autograd.grad(mean, logits)
             total += mean.detach()
             count += counted.sum()
+            d_bias += slope.sum()
             slope = slope.to(query.dtype)
             d_items.index_add_(0, right, slope[:, :1] * query)
             if common:
@@ -120,31 +122,39 @@ class _OnLists(torch.autograd.Function):
                 d_items.index_add_(0, wrong.flatten(), each)
         if common:
             d_items.index_add_(0, drawn, d_chosen)
-        ctx.found = (d_queries, d_items)
+        ctx.found = (d_queries, d_items, d_bias)
         ctx.mark_non_differentiable(count)
         return total, count
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        d_queries, d_items = ctx.found
-        return d_queries * slope, d_items * slope, None, None, None, None, None
+        d_queries, d_items, d_bias = ctx.found
+        return d_queries * slope, d_items * slope, None, None, None, None, d_bias * slope, None
 
 
 def loss_on_lists(
-    loss: Loss, queries: Tensor, items: Tensor, target: Tensor, drawn: Tensor, weight: Tensor, log_q: Tensor | None
+    loss: Loss,
+    queries: Tensor,
+    items: Tensor,
+    target: Tensor,
+    drawn: Tensor,
+    weight: Tensor,
+    log_q: Tensor | None,
+    bias: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """sum_p w_p loss of [the target's logit; those of what was drawn], and how many of the P count.
 
-    Logits are <q_p, e_n> - log q_n. An item that was drawn and is the target is no negative. The gradient is worked out
-    on the way, block by block, as in `catalogue_softmax`; under autocast all of it is float32.
+    Logits are <q_p, e_n> + b - log q_n. An item that was drawn and is the target is no negative. The gradient is worked
+    out on the way, block by block, as in `catalogue_softmax`; under autocast all of it is float32.
 
     Args:
         loss: on lists, without weights of its own. queries: (P, D). items: (N, D). target: (P,) int64 in [0, N).
         drawn: places of negatives, (K,) for all or (P, K). weight: (P,). log_q: (N,) of being drawn, if it matters.
+        bias: b, a scalar; a loss that compares logits with each other does not feel it.
     """
     kind = queries.device.type
     if torch.is_autocast_enabled(kind):
         queries, items = queries.float(), items.float()
     with torch.autocast(kind, enabled=False):
-        found: tuple[Tensor, Tensor] = _OnLists.apply(queries, items, target, drawn, weight, log_q, loss)  # type: ignore[no-untyped-call]
+        found: tuple[Tensor, Tensor] = _OnLists.apply(queries, items, target, drawn, weight, log_q, bias, loss)  # type: ignore[no-untyped-call]
     return found

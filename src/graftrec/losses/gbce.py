@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,6 +46,9 @@ class Gbce(Loss):
 
     def sampled(self, rate: float) -> None:
         self.rate = rate if self.rate is None else self.rate
+
+    def start(self, negatives: int) -> float:
+        return math.log(self.power / negatives)
 
     def forward(self, output: Tensor, label: Tensor) -> Tensor:
         return self.measure(output, label, torch.ones_like(label, dtype=torch.bool))[0]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from graftrec.batch import Batch, Read
 from graftrec.heads.base import Head
@@ -85,6 +85,8 @@ class NextItem(RankingTask):
             )
         self.dot, self.negatives, self.drawn, self.own = head, negatives, drawn, own
         loss.sampled(negatives / max(1, label.classes - 1))
+        if negatives:
+            nn.init.constant_(head.bias, loss.start(negatives))
         self.register_buffer("_below", self.prior.double().exp().flatten().cumsum(0), persistent=False)
         self._below: Tensor
         self.relevant = "relevant" if column == "next" else f"{column}_relevant"
@@ -107,7 +109,8 @@ class NextItem(RankingTask):
         if not self.negatives:
             return catalogue_softmax(queries, items, target, weight * everywhere(kept.sum()))
         log_q = None if self.drawn == "uniform" else self.prior
-        total, count = loss_on_lists(self.criterion, queries, items, target, self.draw(target), weight, log_q)
+        chosen, bias = self.draw(target), self.dot.bias
+        total, count = loss_on_lists(self.criterion, queries, items, target, chosen, weight, log_q, bias)
         return total * everywhere(count)
 
     def draw(self, target: Tensor) -> Tensor:

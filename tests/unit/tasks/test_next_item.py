@@ -113,7 +113,7 @@ def test_drawn_negatives_are_the_loss_on_their_list(
     torch.manual_seed(7)
     places = (label >= 0).nonzero().tolist()
     negatives = made.draw(label[label >= 0]).expand(len(places), -1)
-    every = logits(made, z, items) / 0.5
+    every = logits(made, z, items) / 0.5 + made.dot.bias
     if drawn_by != "uniform":
         every = every - PRIOR
     total, count = torch.zeros(()), 0
@@ -124,7 +124,7 @@ def test_drawn_negatives_are_the_loss_on_their_list(
             own_logit, rest = every[row, place, target], every[row, place, others]
             total, count = total + weight[row] * of_list(made.criterion, own_logit, rest), count + 1
     torch.testing.assert_close(found, total / count)
-    inputs = [z, items, made.dot.scale]
+    inputs = [z, items, made.dot.scale, made.dot.bias]
     pairs = zip(torch.autograd.grad(3 * found, inputs), torch.autograd.grad(3 * total / count, inputs), strict=True)
     for one, other in pairs:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -205,7 +205,13 @@ def test_cosines_are_learnt_and_ranked_whatever_the_lengths_of_vectors() -> None
 
 
 def test_gbce_learns_how_many_are_drawn() -> None:
-    assert task(loss=Gbce(t=1.0), negatives=4).criterion.power == pytest.approx(4 / (ITEMS - 1))
+    made = task(loss=Gbce(t=1.0), negatives=4)
+    assert made.criterion.power == pytest.approx(4 / (ITEMS - 1))
+    bias = made.dot.bias.detach().clone().requires_grad_()  # where nothing is known it is at its best
+    labels = torch.eye(5)[:1]
+    (slope,) = torch.autograd.grad(made.criterion(bias.expand(1, 5), labels).sum(), bias)
+    assert slope.item() == pytest.approx(0, abs=1e-6)
+    assert bias.sigmoid().item() == pytest.approx(1 / ITEMS)
 
 
 @pytest.mark.parametrize("own", [False, True])
