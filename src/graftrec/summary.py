@@ -14,6 +14,7 @@ from graftrec.analysis.scored import Scored
 from graftrec.analysis.statistics import paired_difference
 from graftrec.assemble import task_trees
 from graftrec.metrics.pointwise import Value
+from graftrec.metrics.scale import sign
 from graftrec.phases import Arm
 from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import COHORTS
@@ -73,7 +74,8 @@ def _differences(
     differences = {}
     for metric in found["test"][task]:
         if metric in ours and metric in theirs:
-            differences[metric] = asdict(paired_difference(ours[metric].numpy(), theirs[metric].numpy()))
+            both = ours[metric].numpy(), theirs[metric].numpy()
+            differences[metric] = asdict(paired_difference(*both, up=sign(metric)))
         else:
             found["reasons"][f"differences/{task}/{metric}"] = f"{metric} is no mean over users or rows"
     return differences

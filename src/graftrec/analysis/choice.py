@@ -100,7 +100,7 @@ def choose(
 
 
 def gain_of(ours: dict[str, tuple[Array, Array]], theirs: dict[str, tuple[Array, Array]]) -> Gain:
-    """The gain of values per row or user, target -> (users, values), over others of the same rows.
+    """The gain of values per row or user, target -> (users, values), over others of the same rows; higher is better.
 
     Of several targets it is the mean, and so is its error: that of a mean is never larger, however they depend on each
     other. The error of a target is s / sqrt(n) of the differences of its n users (rows of one user are one: `by_user`).

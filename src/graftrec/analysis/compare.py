@@ -25,6 +25,7 @@ from graftrec.analysis.draws import holm, verdict
 from graftrec.analysis.paired import signed_ranks, t_test
 from graftrec.analysis.statistics import paired_difference
 from graftrec.errors import UserError, outcome
+from graftrec.metrics.scale import sign
 from graftrec.report import words
 
 Array = npt.NDArray[np.float64]
@@ -105,7 +106,7 @@ def compare(
         family = [test for test in tests if ("/" in test["metric"]) is cohort]
         for test, p in zip(family, holm([test["p"] for test in family]), strict=True):
             test["p_holm"] = p
-            said = verdict(test["delta"], p)
+            said = verdict(test["delta"] * sign(test["metric"]), p)
             test["verdict"] = {"helps": "better", "hurts": "worse"}.get(said, NOT)
     return {"task": task, "metric": metric, "arm": arm, "groups": _described(groups), "means": rows, "tests": tests}
 

@@ -22,7 +22,7 @@ AT_ONCE = 8_000_000  # weights held at once (32 MB)
 
 @dataclass(frozen=True)
 class Measured:
-    """A mean difference with its marginal interval, in the metric's unit; above 0 where the first arm is better."""
+    """A mean difference with its marginal interval, in the metric's unit."""
 
     delta: float  # NaN without users
     low: float
@@ -122,7 +122,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def verdict(delta: float, p_holm: float, level: float = 0.95) -> Verdict:
-    """What an adjusted p value says."""
+    """What an adjusted p value says of a difference that is above 0 where the first arm is better."""
     if not p_holm < 1 - level:
         return "no evidence"
     return "helps" if delta > 0 else "hurts"

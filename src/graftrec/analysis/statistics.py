@@ -18,7 +18,7 @@ _CHUNK = 4_000_000  # resampled values held at once (32 MB)
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference with its interval, in the metric's unit; ``delta`` > 0 where the first arm is better."""
+    """A mean difference with its interval, in the metric's unit."""
 
     delta: float  # mean of a - b; NaN without users
     low: float
@@ -29,9 +29,9 @@ class Interval:
 
 
 def paired_difference(
-    a: npt.ArrayLike, b: npt.ArrayLike, draws: int = 10_000, level: float = 0.95, seed: int = 0
+    a: npt.ArrayLike, b: npt.ArrayLike, draws: int = 10_000, level: float = 0.95, seed: int = 0, up: float = 1.0
 ) -> Interval:
-    """Return the mean of ``a - b`` over users with an interval; higher metrics are better.
+    """Return the mean of ``a - b`` over users with an interval; ``up`` is 1 where higher is better, and -1 where lower.
 
     ``a`` and ``b`` are (users,) or (seeds, users), paired by column (the user) and by row (the seed). A user with a NaN
     in any of them is left out of both.
@@ -60,7 +60,9 @@ def paired_difference(
         delta, low, high, p = _bootstrap(difference[0], draws, level, seed)
     else:
         delta, low, high, p = _two_level(difference, level)
-    verdict: Verdict = "helps" if low > 0 else "hurts" if high < 0 else "no evidence"
+    verdict: Verdict = "no evidence"
+    if low > 0 or high < 0:
+        verdict = "helps" if up * delta > 0 else "hurts"
     return Interval(delta, low, high, p, n, verdict)
 
 

@@ -280,6 +280,20 @@ def auc_of_rows(prediction: Tensor, label: Tensor) -> Tensor:
     return found
 
 
+def errors_of_rows(prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
+    """Values (n,) whose mean is the ``mae`` and the ``rmse``, NaN where the label is missing.
+
+    A row's |e| for the former. For the latter RMSE + (e^2 - MSE) / (2 RMSE), the row's influence on the root, so that
+    the spread of the values is that of the RMSE (the delta method), as those of `auc_of_rows` have the AUC's.
+    """
+    error = (prediction.double() - label.double()).abs()
+    square = error.square()
+    mean = square.nanmean()
+    root = mean.sqrt()
+    influence = (square - mean) / (2 * root) if float(root) > 0 else square * 0
+    return {"rmse": root + influence, "mae": error}
+
+
 def _ranks(values: Tensor) -> Tensor:
     """Return the ranks (n,) float64 from 1; equal values share the mean of theirs."""
     _, inverse, counts = torch.unique(values, sorted=True, return_inverse=True, return_counts=True)

@@ -18,9 +18,6 @@ from graftrec.metrics.pointwise import Value
 from graftrec.schema import Label
 
 T = TypeVar("T")
-LOWER_IS_BETTER = ("rmse", "mae", "log_loss", "ece", "loss")
-
-
 Reads = Literal["trunk", "encoder", "positions"]
 
 

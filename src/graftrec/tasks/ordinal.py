@@ -77,4 +77,6 @@ class Ordinal(RowTask):
         return ordered(seen["prediction"], seen["label"])
 
     def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": (middle(prediction) == label).double().masked_fill(label == -1, torch.nan)}
+        distance = (middle(prediction) - label).abs().double()
+        rows = {"mae": distance, "accuracy": (distance == 0).double()}
+        return {name: values.masked_fill(label == -1, torch.nan) for name, values in rows.items()}

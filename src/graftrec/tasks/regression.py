@@ -9,7 +9,7 @@ from torch import Tensor
 
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
-from graftrec.metrics.pointwise import Value, numbers
+from graftrec.metrics.pointwise import Value, errors_of_rows, numbers
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads
 from graftrec.tasks.rows import RowTask
@@ -51,3 +51,6 @@ class Regression(RowTask):
 
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         return numbers(seen["prediction"], seen["label"])
+
+    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
+        return errors_of_rows(prediction, label)

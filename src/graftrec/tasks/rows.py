@@ -70,7 +70,7 @@ class RowTask(Task):
         """Metrics of all rows, from what `seen` said of each: (n, ...)."""
 
     def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Metrics that are means over rows, row by row, higher is better."""
+        """Metrics whose mean over rows is the metric, row by row."""
         return {}
 
 
