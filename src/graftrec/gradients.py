@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -52,6 +53,26 @@ def averages(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {}
     together = averaged(torch.stack([value.detach() for value in values.values()]))
     return dict(zip(values, together.unbind(), strict=True))
+
+
+def pulls(losses: Mapping[str, Tensor], gramian: Tensor) -> dict[str, Tensor]:
+    """What a Gramian (T, T) of the gradients of these losses says, by the names that it is logged under.
+
+    ``gradient_norm/a``: how hard a task pulls; ``gradient_cosine/a~b``: how much two pull the same way;
+    ``affinity/a->b``: the share of b's loss that a step of a alone takes away, per unit of the learning rate, above 0
+    where a helps b. It is Z = 1 - L_b(theta - eta g_a) / L_b(theta) of C. Fifty et al., Efficiently Identifying Task
+    Groupings for Multi-Task Learning, NeurIPS 2021, https://arxiv.org/abs/2109.04617, equation 1, to first order in
+    eta: <g_a, g_b> / L_b. Where we differ: no step is tried, so nothing of second order is seen.
+    """
+    norms = gramian.diagonal().sqrt()
+    tiny = torch.finfo(norms.dtype).tiny
+    cosines = gramian / (norms[:, None] * norms).clamp_min(tiny)
+    found = {f"train/gradient_norm/{name}": norm for name, norm in zip(losses, norms, strict=True)}
+    for (i, a), (j, b) in itertools.combinations(enumerate(losses), 2):
+        found[f"train/gradient_cosine/{a}~{b}"] = cosines[i, j]
+        for one, other in ((a, b), (b, a)):
+            found[f"train/affinity/{one}->{other}"] = gramian[i, j] / losses[other].detach().abs().clamp_min(tiny)
+    return found
 
 
 def averaged(values: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.base import Stage
 from graftrec.errors import UserError
+from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
 from graftrec.phases import Arm, has_transfer, restore, test_plan, train_plan, twin_plan
 from graftrec.report.logs import CsvLog
@@ -72,17 +73,18 @@ class ArmJob:
 def arms_of(tree: Tree, protocol: Protocol, twins: Sequence[str] = ("same", "wide")) -> list[ArmSpec]:
     """For each target the twin, each source (or shared task) alone, all of them, and the wide twin.
 
-    Under `transfer=auto` these are trained with the strategy that it tries, and it is one more arm itself. The wide
-    twin's encoder, and with it the trunk that reads it, is so wide that it has about as many parameters as ``all``.
+    A task that is a source and a target is no source of itself. Under `transfer=auto` these are trained with the
+    strategy that it tries, and it is one more arm itself. The wide twin's encoder, and with it the trunk that reads it,
+    is so wide that it has about as many parameters as ``all``.
 
     Raises:
         UserError: nothing that could be transferred.
     """
-    sources = list(task_trees(tree, ("source", "shared")))
-    if not sources:
-        raise UserError("audit: no source and no shared task is selected; write 'task@source=[...]'")
     found = []
     for target in tree["target"]:
+        sources = sources_of(tree, target)
+        if not sources:
+            raise UserError("audit: no source and no shared task is selected; write 'task@source=[...]'")
         own = [ArmSpec(TWIN, target), *(ArmSpec(name, target, (name,)) for name in sources)]
         own += [ArmSpec(ALL, target, tuple(sources))] if len(sources) > 1 else []
         own += [ArmSpec(AUTO, target, (AUTO,))] if is_auto(tree) else []
@@ -94,6 +96,11 @@ def arms_of(tree: Tree, protocol: Protocol, twins: Sequence[str] = ("same", "wid
     return found
 
 
+def sources_of(tree: Tree, target: str) -> list[str]:
+    """The sources and shared tasks that may train beside a target."""
+    return [name for name in task_trees(tree, ("source", "shared")) if name != target]
+
+
 def tree_of(tree: Tree, arm: ArmSpec, seed: int | None = None) -> dict[str, Any]:
     """The tree that trains an arm."""
     found = without_beside(tree)
@@ -102,7 +109,7 @@ def tree_of(tree: Tree, arm: ArmSpec, seed: int | None = None) -> dict[str, Any]
         found["encoder"] = {**tree["encoder"], "width": arm.width}
     found["seed"] = int(tree["seed"]) if seed is None else seed
     if arm.name == AUTO:
-        return with_sources(found, list(task_trees(tree, ("source", "shared"))))
+        return with_sources(found, sources_of(tree, arm.target))
     return with_sources({**found, "transfer": fixed(tree)}, arm.sources)
 
 
@@ -206,14 +213,17 @@ test_arm.__test__ = False  # type: ignore[attr-defined]  # pytest would take it 
 
 
 def _write_val(job: ArmJob, protocol: Protocol, arm: Arm) -> None:
-    """``val.parquet``: each target's main metric per user or row of validation; columns task, user, value."""
+    """``val.parquet``: each target's main metric per user or row of validation; columns task, user, value.
+
+    A metric of which a lower value is better has its sign changed: what is higher here is better.
+    """
     frames = []
     for ready in arm.ready:
         for name in (name for name in ready.tasks if name in job.tree["target"]):
             task = ready.module.task(name)
             units = task.units()
             if task.main in units:
-                values = units[task.main].double().numpy()
+                values = sign(task.main) * units[task.main].double().numpy()
                 who = units.get("query")
                 if who is None:
                     who = row_users(protocol, job.tree["target"][name], "val", len(values))

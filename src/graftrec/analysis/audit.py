@@ -27,11 +27,12 @@ from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import UserError
 from graftrec.jobs import command
+from graftrec.metrics.scale import sign
 from graftrec.ranks import outside, processes
 from graftrec.report import audit_page, heat_map, matrix_table, terminal
 from graftrec.report.jobs_progress import JobsProgress
 from graftrec.report.logs import CsvLog
-from graftrec.tasks.base import LOWER_IS_BETTER, Task
+from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import RankingTask
 from graftrec.train import prepare, screen
 
@@ -39,11 +40,13 @@ Tree = Mapping[str, Any]
 MOST_WORKERS = 4
 NEIGHBOURS: tuple[type[Baseline], ...] = (ItemKnn, Ease)
 TWINS = ("same", "wide")
+COMPARED = ("item_knn", "ease", "bias", "gbdt")  # baselines that a twin should not be below
 
 
 def audit(tree: Tree, folder: Path) -> float:
     """Audit ``tree`` in ``folder``, going on where an earlier call stopped; the mean of the targets' best change."""
     asked = settings(tree)
+    tree = both_ways(tree) if asked["both_ways"] else tree
     console, begun = screen(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     protocol, seconds = prepare(tree)
@@ -93,7 +96,7 @@ def settings(tree: Tree) -> dict[str, Any]:
         UserError: a value that cannot be.
     """
     node = dict(tree.get("audit") or {})
-    found = {"seeds": 5, "draws": 10_000, "workers": None, "twins": list(TWINS)} | node
+    found = {"seeds": 5, "draws": 10_000, "workers": None, "twins": list(TWINS), "both_ways": False} | node
     wrong = [f"audit.{key}: there is no such key{config.near(key, _KEYS)}" for key in set(found) - set(_KEYS)]
     for key, (right, words) in _KEYS.items():
         if not right(found[key]):
@@ -118,7 +121,14 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "draws": (lambda value: _whole(value, 1000), "a whole number of at least 1000"),
     "workers": (lambda value: value is None or _whole(value, 1), "a whole number of at least 1, or null"),
     "twins": (lambda value: isinstance(value, list) and set(value) <= set(TWINS), "a list of same and wide"),
+    "both_ways": (lambda value: isinstance(value, bool), "true or false"),
 }
+
+
+def both_ways(tree: Tree) -> dict[str, Any]:
+    """The tree with every source as a target too, and every target as a source of the others; see `sources_of`."""
+    everything = {**(tree.get("target") or {}), **(tree.get("source") or {})}
+    return {**tree, "source": everything, "target": everything}
 
 
 class Processes:
@@ -211,17 +221,18 @@ def standing(
             for name, each in scored.get(target, {}).items()
         }
         there = {name: each.get(main) for name, each in values[target].items() if each.get(main) is not None}
-        compared = {name: value for name, value in there.items() if name.startswith(("item_knn", "ease", "gbdt"))}
+        compared = {name: value for name, value in there.items() if name.startswith(COMPARED)}
         twin = (found["twins"].get(target) or {}).get(main, [None])[0]
         own = [c for c in found["cells"] if c["target"] == target and c["metric"] == main and c["cohort"] is None]
-        if twin is None or main in LOWER_IS_BETTER:
+        if twin is None:
             continue
+        up = sign(main)
         if compared:
-            name = max(compared, key=lambda key: float(compared[key] or 0.0))
-            if float(compared[name] or 0.0) > twin:
+            name = max(compared, key=lambda key: up * float(compared[key] or 0.0))
+            if up * float(compared[name] or 0.0) > up * twin:
                 weak[target] = {"metric": main, "twin": twin, "baseline": name, "value": compared[name]}
         if own:
-            cell = max(own, key=lambda cell: cell["delta"])
+            cell = max(own, key=lambda cell: up * cell["delta"])
             best[target] = {"metric": main, "sources": cell["sources"], "value": twin + cell["delta"]}
             if compared:
                 best[target] |= {"baseline": name, "baseline_value": compared[name]}
@@ -255,11 +266,11 @@ def write_users(path: Path, jobs: Sequence[ArmJob]) -> None:
 
 
 def best_change(report: Mapping[str, Any]) -> float:
-    """Mean over the targets of the largest change of their main metric."""
+    """Mean over the targets of the best change of their main metric, above 0 where it is for the better."""
     found = []
     for target, metric in report["main"].items():
-        own = [c["delta"] for c in report["cells"] if (c["target"], c["metric"], c["cohort"]) == (target, metric, None)]
-        found += [max(own)] if own else []
+        cells = [c for c in report["cells"] if (c["target"], c["metric"], c["cohort"]) == (target, metric, None)]
+        found += [max(sign(metric) * cell["delta"] for cell in cells)] if cells else []
     return float(np.mean(found)) if found else float("nan")
 
 

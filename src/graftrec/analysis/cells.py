@@ -13,6 +13,7 @@ import polars as pl
 
 from graftrec.analysis.arms import ALL, AUTO, TWIN, WIDE, ArmJob, status
 from graftrec.analysis.draws import Measured, by_user, holm, measure, verdict
+from graftrec.metrics.scale import bounds, sign
 
 Array = npt.NDArray[np.float64]
 Units = dict[str, dict[str, Array]]
@@ -22,8 +23,12 @@ Units = dict[str, dict[str, Array]]
 def matrix(jobs: Sequence[ArmJob], draws: int = 10_000) -> dict[str, Any]:
     """``twins``, ``wide_twins`` and ``cells`` of audit.json, from what the arms' folders hold.
 
-    A cell is the mean over users and seeds of arm - twin, seed by seed and user by user. Its p is corrected by Holm in
-    the family of all cells of its metric, overall; those of cohorts are a second family.
+    A cell is the mean over users and seeds of arm - twin, seed by seed and user by user, in the metric's unit. Its p is
+    corrected by Holm in the family of all cells of its metric, overall; those of cohorts are a second family. With one
+    source, that arm is what stands beside the wide twin.
+
+    The interval of a twin's own mean is cut to what the metric can be (see `bounds`): a few users give one that is
+    wider, and as the true mean is inside of the range, the part that is left holds it as often as the whole did.
     """
     found: dict[str, Any] = {"twins": {}, "wide_twins": {}, "cells": []}
     for target in dict.fromkeys(job.arm.target for job in jobs):
@@ -32,18 +37,20 @@ def matrix(jobs: Sequence[ArmJob], draws: int = 10_000) -> dict[str, Any]:
         if not units[TWIN]:
             found["twins"][target] = {}
             continue
+        sources = [arm for arm in units if arm not in (TWIN, WIDE, AUTO)]
+        most = ALL if ALL in units else sources[0] if len(sources) == 1 else ""  # what has the wide twin's parameters
         asked: list[tuple[str, str, Array]] = []  # arm, metric, values or differences
         for metric, twin in units[TWIN].items():
             asked += [("", metric, twin)]
             asked += [(arm, metric, values[metric] - twin) for arm, values in units.items() if arm not in (TWIN, WIDE)]
             if WIDE in units:
                 asked += [(WIDE, metric, units[WIDE][metric])]
-                asked += [("over", metric, units[ALL][metric] - units[WIDE][metric])] if ALL in units else []
+                asked += [("over", metric, units[most][metric] - units[WIDE][metric])] if most else []
         measured = measure([values for *_, values in asked], draws)
         by_name = {(arm, metric): each for (arm, metric, _), each in zip(asked, measured, strict=True)}
-        found["twins"][target] = {metric: _three(by_name["", metric]) for metric in units[TWIN]}
+        found["twins"][target] = {metric: of_twin(by_name["", metric], metric) for metric in units[TWIN]}
         if WIDE in units:
-            found["wide_twins"][target] = {metric: _three(by_name[WIDE, metric]) for metric in units[TWIN]}
+            found["wide_twins"][target] = {metric: of_twin(by_name[WIDE, metric], metric) for metric in units[TWIN]}
         for arm in units:
             if arm in (TWIN, WIDE):
                 continue
@@ -53,7 +60,7 @@ def matrix(jobs: Sequence[ArmJob], draws: int = 10_000) -> dict[str, Any]:
                 cell = _cell(mine, metric, by_name[arm, metric]) | said
                 if arm == AUTO:
                     cell["auto"] = _chosen([status(job.folder) for job in mine])
-                if arm == ALL and WIDE in units:
+                if arm == most and WIDE in units:
                     cell["over_wide_twin"] = _plain(by_name["over", metric])
                 found["cells"].append(cell)
     decide(found["cells"])
@@ -96,7 +103,8 @@ def decide(cells: list[dict[str, Any]]) -> None:
     for family in families.values():
         for cell, p in zip(family, holm([cell["p"] for cell in family]), strict=True):
             cell["p_holm"] = p
-            cell["verdict"] = verdict(math.nan if cell["delta"] is None else cell["delta"], p)
+            delta = math.nan if cell["delta"] is None else cell["delta"] * sign(cell["metric"])
+            cell["verdict"] = verdict(delta, p)
 
 
 def _cell(jobs: Sequence[ArmJob], metric: str, measured: Measured) -> dict[str, Any]:
@@ -127,8 +135,12 @@ def number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _three(measured: Measured) -> list[float | None]:
-    return [number(measured.delta), number(measured.low), number(measured.high)]
+def of_twin(measured: Measured, metric: str) -> list[float | None]:
+    """The mean and its interval, cut to what the metric can be; none where there is none."""
+    if not math.isfinite(measured.low):
+        return [number(measured.delta), None, None]
+    least, most = bounds(metric)
+    return [number(measured.delta), max(measured.low, least), min(measured.high, most)]
 
 
 def _chosen(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -144,7 +156,7 @@ def _chosen(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _seen(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the seeds of what the arms logged of their tasks: gradient_cosine and affinity, ``a~b`` -> mean."""
+    """Means over the seeds of what the arms logged of their tasks: gradient_cosine ``a~b`` and affinity ``a->b``."""
     found: dict[str, dict[str, list[float]]] = {}
     for state in states:
         for name, value in (state.get("seen") or {}).items():

@@ -95,15 +95,21 @@ def _training(report: Report) -> str:
     body = []
     for target in report["main"]:
         for cell in main_cells(report, target).values():
-            seen = {**words.table(cell, "gradient_cosine"), **words.table(cell, "affinity")}
-            pairs = ", ".join(f"{pair} {value:+.3f}" for pair, value in seen.items()) or words.DASH
+            seen = "".join(
+                f'<td class="word">{escape(_pairs(words.table(cell, kind)))}</td>'
+                for kind in ("gradient_cosine", "affinity")
+            )
             names = f"{name_of(cell['sources'], report)} -> {target}"
             body.append(
-                f"<tr><th>{escape(names)}</th><td>{cell['seconds']:,.1f}</td><td>{cell['parameters']:,}</td>"
-                f'<td class="word">{escape(pairs)}</td></tr>'
+                f"<tr><th>{escape(names)}</th><td>{cell['seconds']:,.1f}</td><td>{cell['parameters']:,}</td>{seen}</tr>"
             )
-    heads = '<th>arm</th><th>seconds, all seeds</th><th>parameters</th><th class="word">mean cosine of gradients</th>'
+    heads = "<th>arm</th><th>seconds, all seeds</th><th>parameters</th>"
+    heads += '<th class="word">mean cosine of gradients</th><th class="word">mean affinity</th>'
     return _table("Training", heads, body)
+
+
+def _pairs(seen: Mapping[str, Any]) -> str:
+    return ", ".join(f"{pair} {value:+.3g}" for pair, value in seen.items()) or words.DASH
 
 
 def _table(title: str, heads: str, body: list[str]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
+from graftrec.metrics.scale import sign
 from graftrec.report import words
 from graftrec.report.matrix_table import cohorts, few, main_cells, rows
 from graftrec.report.plots import INK
@@ -55,7 +56,7 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
         _panel(own, report, panel, names, targets, limit or 1.0)
     axes[0].set_yticks(range(len(names)), [_short(name) for name in names], fontsize=10)
     bar = figure.colorbar(shown, ax=list(axes), fraction=0.03, pad=0.02)
-    bar.set_label("change against the twin", fontsize=9, color=INK)
+    bar.set_label("change for the better, against the twin", fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
     metrics = ", ".join(dict.fromkeys(report["main"].values()))
     title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])} · framed: helps or hurts"
@@ -97,9 +98,14 @@ def _frame(column: int, row: int) -> Any:
 
 
 def _delta(cell: Mapping[str, Any] | None) -> float:
-    """NaN where there is no cell, or too few users for an interval: that must not set the scale of the colours."""
-    value = None if cell is None or words.number(cell.get("low")) is None else words.number(cell.get("delta"))
-    return float("nan") if value is None else value
+    """The change, above 0 where it is for the better.
+
+    NaN where there is no cell, or too few users for an interval: that must not set the scale of the colours.
+    """
+    if cell is None or words.number(cell.get("low")) is None:
+        return math.nan
+    value = words.number(cell.get("delta"))
+    return math.nan if value is None else sign(str(cell["metric"])) * value
 
 
 def _short(text: str, most: int = 28) -> str:

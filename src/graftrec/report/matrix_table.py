@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from graftrec.metrics.scale import sign
 from graftrec.report import auto_table, words
 from graftrec.report.terminal import VERDICT_STYLE
 
@@ -123,12 +124,12 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
     weak = report.get("weak_twins", {}).get(target)
     if weak:
         found.append(
-            f"weak twin: {target} {metric} {words.shown(weak['twin'])} alone is below {words.label(weak['baseline'])}, "
-            f"{words.shown(weak['value'])}; a change against it says little"
+            f"weak twin: {target} {metric} {words.shown(weak['twin'])} alone is worse than "
+            f"{words.label(weak['baseline'])}, {words.shown(weak['value'])}; a change against it says little"
         )
     best = report.get("best", {}).get(target)
     if best and "baseline" in best:
-        word = "at least" if best["value"] >= best["baseline_value"] else "below"
+        word = "worse than" if sign(metric) * (best["value"] - best["baseline_value"]) < 0 else "no worse than"
         found.append(
             f"best transfer to {target}: {name_of(best['sources'], report)}, {metric} {words.shown(best['value'])}, "
             f"{word} {words.label(best['baseline'])} {words.shown(best['baseline_value'])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import polars as pl
 import pytest
 
 from graftrec.analysis import arms, audit
-from graftrec.analysis.cells import decide
+from graftrec.analysis.cells import decide, of_twin
+from graftrec.analysis.draws import Measured
 from graftrec.analysis.pool import Workers
+from graftrec.analysis.statistics import paired_difference
 from graftrec.errors import UserError
 
 Compose = Callable[[list[str]], dict[str, Any]]
@@ -184,6 +187,48 @@ def test_settings_are_checked_all_at_once() -> None:
         audit.settings({"audit": {"seeds": 0, "draws": 10, "workrs": 2, "twins": ["other"]}})
     assert len(found.value.problems) == 4
     assert any("did you mean 'workers'" in problem for problem in found.value.problems)
+
+
+def test_both_ways_every_domain_is_a_target_of_the_others_and_none_of_itself(
+    tree: dict[str, Any], tmp_path: Path
+) -> None:
+    from graftrec.train import prepare
+
+    tree["audit"] |= {"seeds": 1, "twins": ["same", "wide"], "both_ways": True}
+    tree["source"].pop("planted_hurt")
+    both = audit.both_ways(tree)
+    made = arms.arms_of(both, prepare(both)[0])
+    for target, source in (("planted_target", "planted_help"), ("planted_help", "planted_target")):
+        own = [arm for arm in made if arm.target == target]
+        assert [(arm.name, arm.sources) for arm in own[:2]] == [("twin", ()), (source, (source,))]
+        trained = arms.tree_of(both, own[1], 0)
+        assert (list(trained["source"]), list(trained["target"])) == ([source], [target])
+        assert own[1].name == source
+    audit.audit(tree, tmp_path)
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert list(found["main"]) == ["planted_target", "planted_help"]
+    assert {(cell["target"], *cell["sources"]) for cell in found["cells"]} == {
+        ("planted_target", "planted_help"),
+        ("planted_help", "planted_target"),
+    }
+    wide = [name for name, values in found["wide_twins"].items() if values]
+    for cell in found["cells"]:  # the only source is all of them
+        assert ("over_wide_twin" in cell) == (cell["target"] in wide)
+
+
+def test_an_interval_of_few_users_stays_in_the_range_of_its_metric() -> None:
+    few = Measured(0.9, 0.3, 1.5, 0.01, 4, 2, 0.5)
+    assert of_twin(few, "auc/cold_user") == [0.9, 0.3, 1.0]
+    assert of_twin(Measured(0.1, -0.5, 0.7, 0.5, 4, 2, 0.5), "ndcg@10") == [0.1, 0.0, 0.7]
+    assert of_twin(Measured(0.1, -0.5, 9.7, 0.5, 4, 2, 0.5), "rmse") == [0.1, 0.0, 9.7]
+    assert of_twin(Measured(0.1, -math.inf, math.inf, 1.0, 1, 2, 0.5), "auc") == [0.1, None, None]
+
+
+def test_a_smaller_error_helps() -> None:
+    cells = [{"metric": "rmse", "cohort": None, "p": 0.001, "delta": delta} for delta in (-0.2, 0.2)]
+    decide(cells)
+    assert [cell["verdict"] for cell in cells] == ["helps", "hurts"]
+    assert paired_difference([1.0, 1.1, 1.2], [2.0, 2.2, 2.1], up=-1).verdict == "helps"
 
 
 def test_a_twin_below_a_neighbourhood_model_is_weak() -> None:

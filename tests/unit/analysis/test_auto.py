@@ -162,10 +162,10 @@ def test_what_cannot_be_chosen_from_is_refused_before_anything_trains(
     with pytest.raises(UserError, match="no source and no shared task to choose from"):
         auto.search({**tree, "source": {}}, protocol, tmp_path)
     rows = compose([
-        "protocol=cross_domain", "++dataset.labels={click: binary, watch_time: number}", "trunk=shared_bottom",
-        "task@source=[click]", "task@shared=[]", "task@target=[watch_time]", *shop_settings, "transfer=auto",
+        "protocol=cross_domain", "++dataset.labels={click: binary, like: binary}", "trunk=shared_bottom",
+        "task@source=[click]", "task@shared=[]", "task@target=[click_like]", *shop_settings, "transfer=auto",
     ])  # fmt: skip
-    with pytest.raises(UserError, match=r"target\.watch_time is judged by rmse.*no standard error"):
+    with pytest.raises(UserError, match=r"target\.click_like is judged by auc.*no standard error"):
         auto.search(rows, prepare(rows)[0], tmp_path)
     probe = {
         **tree["transfer"],
@@ -176,6 +176,22 @@ def test_what_cannot_be_chosen_from_is_refused_before_anything_trains(
         auto.search({**tree, "transfer": probe}, protocol, tmp_path)
     assert trained == []
     assert not list(tmp_path.iterdir())
+
+
+def test_of_an_error_the_smaller_one_is_the_gain(
+    tmp_path: Path, compose: Compose, shop_settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = compose([
+        "protocol=cross_domain", "++dataset.labels={click: binary, watch_time: number}", "trunk=shared_bottom",
+        "task@source=[click]", "task@shared=[]", "task@target=[watch_time]", *shop_settings, "transfer=auto",
+        "++transfer.epochs=1", "++transfer.strengths=[1.0]",
+    ])  # fmt: skip
+    found = auto.search(tree, prepare(tree)[0], tmp_path)
+    said = {tuple(s["sources"]): s for s in (json.loads(p.read_text()) for p in tmp_path.glob("*/status.json"))}
+    (step,) = found["tried"]
+    assert step["gain"] == pytest.approx(said["click",]["val"] - said[()]["val"], rel=1e-5)  # a score is minus the RMSE
+    assert said[()]["val"] < 0 < step["error"]
+    assert bool(found["strengths"]) == (step["gain"] > step["error"])
 
 
 def test_affinity_is_the_mean_cosine_with_the_targets() -> None:
