@@ -23,6 +23,8 @@ class History:
             one cut in time for everybody (an evaluation's state is frozen at the cut), else 0.
         mask: of ``sequences``, whose length is ``short``: the chance in [0, 1) that an event is hidden, to be guessed
             from what is around it (cloze); 0: every event is to be guessed from those before it.
+        across: of ``sequences``: whether they also hold what the user chose in the other domains that train beside
+            theirs. Only a domain's own events are to be guessed, and a target that trains alone sees its own alone.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class History:
         gap: float = 0.02,
         lag: float | None = None,
         mask: float = 0.0,
+        across: bool = False,
     ) -> None:
         if long < 0 or short < 0:
             raise ValueError(f"long and short should be at least 0. Found {long} and {short}.")
@@ -47,7 +50,7 @@ class History:
             raise ValueError("long_within, short_within and gap should be positive, and lag at least 0.")
         if not 0 <= mask < 1:
             raise ValueError(f"mask should be in [0, 1). Found {mask}.")
-        self.long, self.short, self.unit, self.mask = long, short, unit, mask
+        self.long, self.short, self.unit, self.mask, self.across = long, short, unit, mask, across
         self.long_within, self.short_within, self.gap, self.lag = long_within, short_within, gap, lag
 
     def reach(self, within: float | None) -> dict[str, float]:

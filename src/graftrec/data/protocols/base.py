@@ -22,6 +22,7 @@ from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, Split
 from graftrec.data.splits.by_time import ByTime
 from graftrec.data.streams.base import StreamData
+from graftrec.data.streams.sequences import SequenceRows
 from graftrec.data.table import Interactions
 from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
@@ -65,6 +66,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self._domains: dict[str, Domain] = {}
         self._train: TrainLoader | None = None
         self._used: dict[str, StreamData] = {}
+        self._joined: dict[tuple[str, ...], SequenceRows] = {}
 
     @abstractmethod
     def arrange(self, domains: list[Domain]) -> list[Domain]:
@@ -95,6 +97,11 @@ class Protocol(pl.LightningDataModule, ABC):
             raise UserError([f"stream '{name}' does not exist{_near(name, list(offered))}" for name in unknown])
         if not self.history.short and any(name.rpartition("/")[2] == "sequences" for name in wanted):
             raise UserError("history.short is the length of sequences and should be at least 1. Found 0.")
+        if self.history.across and not self.split.one_clock:
+            raise UserError(
+                "history.across puts events of several domains in one order, so their split should know one: set "
+                "split=time, or split=leave_last_out split.across=true"
+            )
         chosen, judged = wanted or list(offered), None if judged is None else set(judged)
         tables = {id(offered[name].data): offered[name].data for name in chosen if name.rpartition("/")[2] == "rows"}
         DataError.raise_all([problem for data in tables.values() for problem in _unanswered(data)])
@@ -103,6 +110,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self._made = Prepared(domains, parts, kinds, self.history, self.candidates, self.split.seed)
         self._domains = {name: offered[name] for name in chosen}
         self.tables, self.streams = self._made.tables, self._made.streams
+        self._joined = {}
         for name in wanted:
             if name not in self.streams:
                 raise DataError("DATA-053", f"{offered[name].data.name}: there is no row for stream '{name}'")
@@ -154,9 +162,23 @@ class Protocol(pl.LightningDataModule, ABC):
             tables = {name: self._made.learnt.table(name, learnt(name)) for name in tables}
         return Schema(tables, streams)
 
+    def stream(self, name: str, beside: Iterable[str]) -> StreamData:
+        """The stream called ``name`` as it is where those called ``beside`` train with it, see `History`."""
+        own = self.streams[name]
+        if not self.history.across or not isinstance(own, SequenceRows):
+            return own
+        others = {each: self.streams[each] for each in sorted(set(beside) - {name})}
+        fit = {each: o for each, o in others.items() if isinstance(o, SequenceRows) and o.tables == own.tables}
+        if not fit:
+            return own
+        key = (name, *fit)
+        if key not in self._joined:
+            self._joined[key] = own.joined(list(fit.values()))
+        return self._joined[key]
+
     def use(self, names: Sequence[str], paced_by: Sequence[str], seed: int) -> None:
         """Choose what the next fit draws from; see `TrainLoader`."""
-        self._used = {name: self.streams[name] for name in names}
+        self._used = {name: self.stream(name, names) for name in names}
         self._train = TrainLoader(self._used, paced_by, self.batch_size, self.mixing, seed)
 
     def train_dataloader(self) -> TrainLoader:

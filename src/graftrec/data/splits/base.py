@@ -43,6 +43,7 @@ class Split(ABC):
         seed: of whatever is drawn; it belongs to the data, and a run's own seed moves no row.
     """
 
+    one_clock: bool = False  # True: times of all domains count from one moment
     stamp: str = ""  # what the data card says where there is no cut in time for everybody
     seed: int
 

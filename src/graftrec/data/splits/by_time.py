@@ -22,6 +22,8 @@ class ByTime(Split):
         of: ``rows`` or ``span``; a platform that grows has most of its rows in the last years of its span.
     """
 
+    one_clock = True
+
     def __init__(
         self,
         train_until: float = 0.8,

@@ -31,6 +31,7 @@ class LeaveLastOut(Split):
         if least < 3:
             raise ValueError(f"least should be at least 3: one row for each part. Found {least}.")
         self.least, self.across, self.seed = least, across, seed
+        self.one_clock = across
 
     def divide(self, domains: Sequence[Domain]) -> list[Parts]:
         need(domains, "leave_last_out", "user", "item", "time")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graftrec.batch import Batch
 from graftrec.data.seeds import generator
-from graftrec.schema import Stream
+from graftrec.schema import Edges, Stream
 
 Stage = Literal["val", "test"]
 EVERY = slice(None)
@@ -63,6 +63,10 @@ class StreamData(ABC):
         """Training rows drawn with the split's seed."""
         random = generator(seed, self.schema.name, "sample")
         return self.batch(torch.randint(self.rows, (min(self.rows, rows),), generator=random), random)
+
+    def edges(self) -> Edges | None:
+        """Who chose what in training; none where rows are not about users and items."""
+        return None
 
     @abstractmethod
     def labels(self, column: str) -> Tensor:

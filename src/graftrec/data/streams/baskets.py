@@ -18,7 +18,7 @@ from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.streams.lines import Lines
 from graftrec.data.streams.ranked import Catalogue
 from graftrec.data.table import distinct
-from graftrec.schema import Feature, Label, Stream
+from graftrec.schema import Edges, Feature, Label, Stream
 
 NUMBERS = ("lines", "lines_30", "days_since")
 
@@ -47,6 +47,7 @@ class BasketRows(StreamData):
         hard: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.lines, self._windows, self._candidates = lines, history, candidates
+        self._people = tables[0]
         visible = torch.ones(len(lines.user), dtype=torch.bool) if lines.forward else lines.known("val")
         user, item, time = (values[visible] for values in (lines.user, lines.item, lines.time))
         behaviour = None if lines.behaviour is None else lines.behaviour[visible]
@@ -157,6 +158,9 @@ class BasketRows(StreamData):
     def _cross(self, user: Tensor, items: Tensor, time: Tensor) -> Tensor:
         mean, spread = self._scale["cross"]
         return (self.cross(user, self._place[items], time) - mean) / spread
+
+    def edges(self) -> Edges:
+        return self.lines.edges(self._people)
 
     def labels(self, column: str) -> Tensor:
         if column == "bought":

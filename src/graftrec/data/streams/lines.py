@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from graftrec.data.table import distinct
+from graftrec.schema import Edges
+
 SUPPORT = 3  # the part of rows that are known of a user and are not trained on
 
 
@@ -52,6 +55,13 @@ class Lines:
     listed: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     origin: float = 0.0
     answers: dict[str, Tensor] = field(default_factory=dict)
+
+    def edges(self, people: str) -> Edges:
+        """Who chose what in training; ``people`` names the table of users."""
+        users, items = len(self.cold_user), len(self.cold_item)
+        train = self.part == 0
+        pairs = torch.from_numpy(distinct((self.user[train] * items + self.item[train]).numpy()))
+        return Edges(pairs // items, pairs % items, users, items, people)
 
     def known(self, stage: str) -> Tensor:
         """Lines (n,) bool that came before a stage; ``latest``: all."""

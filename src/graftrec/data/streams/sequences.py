@@ -15,10 +15,11 @@ from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.streams.lines import Lines
 from graftrec.data.streams.ranked import Catalogue
 from graftrec.errors import UserError
-from graftrec.schema import Feature, Label, Stream
+from graftrec.schema import Edges, Feature, Label, Stream
 
 POSITIONS = 102_400  # that are evaluated at once
 LAST = 0.1  # share of cloze rows of which only the last event is hidden, as in every evaluation
+EVENT = ("user", "item", "time")
 TOLD = {"user", "sequence", "sequence_time", "sequence_behaviour", "sequence_masked", "next", "next_time", "candidate"}
 
 
@@ -45,9 +46,13 @@ class SequenceRows(StreamData):
     user, which says ``next_<behaviour>_relevant`` (B, N) as well. With ``history.mask`` it reads L - 1 events and one
     more position, which is hidden.
 
+    With lines ``beside`` the own ones, sequences hold those as well, which are read and never asked about: training
+    reads training lines alone, and an evaluation what came before its moment and is no line of a test.
+
     Args:
         name: of the stream. lines: all of them. history: its ``short`` is L. seed: the split's.
         tables: of users and items. labels: of the lines' ``answers``. behaviours: names of the bits of theirs.
+        beside: lines of other domains with the same users and items, whose times count from the same moment.
 
     Raises:
         UserError: a label with the name of another column.
@@ -64,19 +69,22 @@ class SequenceRows(StreamData):
         tables: tuple[str, str] = ("user", "item"),
         labels: Sequence[Label] = (),
         behaviours: Sequence[str] = (),
+        beside: Sequence[Lines] = (),
     ) -> None:
+        self._made_of = (name, lines, history, seed, tables, labels, behaviours)
         self._ways = {f"next_{name}": bit for bit, name in enumerate(behaviours if lines.behaviour is not None else ())}
         taken = [label.name for label in labels if label.name in TOLD | set(self._ways)]
         if taken:
             raise UserError(f"label '{taken[0]}': sequences have a column of that name; give the label another")
         self.lines, self.length, self.mask = lines, history.short, history.mask
+        self.tables, self._beside = tables, beside
         self.catalogue = Catalogue(lines)
         self._labels = {label.name: lines.answers[label.name] for label in labels}
         visible = torch.ones(len(lines.user), dtype=torch.bool) if lines.forward else lines.known("val")
         behaviour = None if lines.behaviour is None else lines.behaviour[visible]
-        self.history = Histories(
-            lines.user[visible], lines.item[visible], lines.time[visible], behaviour, history.gap, kinds=lines.kinds
-        )
+        told = [(lines, visible), *((other, other.known("test" if lines.forward else "val")) for other in beside)]
+        user, item, time = (torch.cat([getattr(part, of)[kept] for part, kept in told]) for of in EVENT)
+        self.history = Histories(user, item, time, behaviour, history.gap, kinds=lines.kinds)
         held_out = {stage: torch.nonzero(lines.part == part).squeeze(1) for part, stage in ((1, "val"), (2, "test"))}
         self._held_out = held_out
         asked = torch.cat(list(held_out.values()))
@@ -95,34 +103,55 @@ class SequenceRows(StreamData):
         """Training events in the order of their histories, and where each row begins and ends in it."""
         lines, step = self.lines, self.length
         train = torch.nonzero(lines.part == 0).squeeze(1)
-        moments, moment = moments_of(lines.time[train])
-        what = (
-            lines.item[train] if lines.behaviour is None else lines.item[train] * lines.kinds + lines.behaviour[train]
-        )
-        self._line = train[by_key(lines.user[train] * (len(moments) + 1) + moment, what)]
-        count = torch.bincount(lines.user[self._line], minlength=len(lines.cold_user))
+        told = [(lines, train), *((other, torch.nonzero(other.part == 0).squeeze(1)) for other in self._beside)]
+        user, item, time = (torch.cat([getattr(part, of)[kept] for part, kept in told]) for of in EVENT)
+        line = torch.cat([train, torch.full((len(user) - len(train),), -1)])  # -1: of another domain
+        moments, moment = moments_of(time)
+        what = item if lines.behaviour is None else item * lines.kinds + lines.behaviour[train]
+        order = by_key(user * (len(moments) + 1) + moment, what)
+        who, item, time, line = user[order], item[order], time[order], line[order]
+        own = line >= 0
+        count = torch.bincount(who, minlength=len(lines.cold_user))
         first = count.cumsum(0) - count
         targets = count if self.mask else (count - 1).clamp_min(0)
         windows = torch.where(count > 1, (targets + step - 1) // step, 0)
         user = torch.repeat_interleave(torch.arange(len(count)), windows)
         place = torch.arange(len(user)) - (windows.cumsum(0) - windows)[user]
-        self._end = (first + targets)[user] - place * step  # one past the last event that is read
-        self.lengths = torch.minimum(self._end - first[user], torch.tensor(step))
-        self._user, self.rows = user, len(user)
+        end = (first + targets)[user] - place * step  # one past the last event that is read
+        length = torch.minimum(end - first[user], torch.tensor(step))
+        before = torch.cat([own.new_zeros(1, dtype=torch.int64), own.cumsum(0)])  # own events before each
+        asks = before[end + (not self.mask)] > before[end - length + (not self.mask)]  # about any of the own ones
+        self._end, self.lengths, self._user = end[asks], length[asks], user[asks]
+        self.rows = len(self._user)
         # what a batch gathers, in the order of the events; one more stands for padding
-        self._item = _padded(lines.item[self._line], 0)
-        self._trained = torch.unique(lines.item[self._line])  # what else there is to rank, training does not know
-        self._place = _padded(torch.searchsorted(self._trained, lines.item[self._line]), -1)
-        self._days = _padded((lines.time[self._line] - lines.origin).float(), 0.0)
-        self._behaviour = None if lines.behaviour is None else _padded(lines.behaviour[self._line], 0)
+        self._item = _padded(item, 0)
+        self._trained = torch.unique(item[own])  # what else there is to rank, training does not know
+        self._place = _padded(torch.searchsorted(self._trained, item).masked_fill(~own, -1), -1)
+        self._days = _padded((time - lines.origin).float(), 0.0)
+        self._behaviour = None if lines.behaviour is None else _padded(lines.behaviour[line], 0)
         self._follows = {"next": self._place}
         if self._behaviour is not None:
             for column, bit in self._ways.items():
                 self._follows[column] = torch.where((self._behaviour >> bit) % 2 == 1, self._place, -1)
-        self._answers = {name: _padded(values[self._line], torch.nan) for name, values in self._labels.items()}
-        self._asked = torch.ones(len(self._line), dtype=torch.bool)
-        self._asked[first[count > 0]] = bool(self.mask)  # nothing comes before it
-        self._asked &= (count > 1)[lines.user[self._line]]
+        self._answers = {
+            name: _padded(values[line].masked_fill(~own, torch.nan), torch.nan) for name, values in self._labels.items()
+        }
+        self._asked = own.clone()
+        self._asked[first[count > 0]] &= bool(self.mask)  # nothing comes before it
+        self._asked &= (count > 1)[who]
+
+    def joined(self, others: Sequence[SequenceRows]) -> SequenceRows:
+        """The same stream, whose sequences hold the events of the streams ``others`` as well.
+
+        Raises:
+            UserError: events of several behaviours.
+        """
+        if any(each.lines.behaviour is not None for each in (self, *others)):
+            raise UserError("history.across: sequences of several domains have one behaviour; these have more")
+        return SequenceRows(*self._made_of, beside=[other.lines for other in others])
+
+    def edges(self) -> Edges:
+        return self.lines.edges(self.tables[0])
 
     def labels(self, column: str) -> Tensor:
         values = self._follows[column] if column in self._follows else self._answers[column]
