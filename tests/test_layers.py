@@ -9,7 +9,7 @@ SOURCE = Path(graftrec.__file__).parent
 NETWORK = {"torch"}
 LOWER = {"schema", "batch", "errors", "data", "nn", "interactions", "trunks", "heads", "losses", "metrics", "balancers"}
 LOWER |= {"files", "faults", "finite"}
-LOWER |= {"tasks", "transfer", "optimizers", "gradients"}  # L0 to L2: everything that stands below the module
+LOWER |= {"tasks", "transfer", "optimizers", "gradients", "spreading"}  # L0 to L2: all that stands below the module
 ALLOWED = {  # package or module -> what it may import of graftrec, and of others beside the standard library
     "schema.py": (set(), NETWORK),
     "batch.py": ({"schema"}, NETWORK),
@@ -22,6 +22,7 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "balancers": ({"schema", "batch", "balancers"}, {"torch", "torchjd"}),
     "optimizers": ({"optimizers"}, NETWORK),
     "gradients.py": ({"optimizers"}, NETWORK),
+    "spreading.py": ({"batch", "nn", "trunks"}, NETWORK),
     "tasks": ({"schema", "batch", "heads", "losses", "metrics", "tasks"}, NETWORK),
     "transfer": ({"schema", "batch", "nn", "losses", "tasks", "transfer"}, NETWORK),
     "data": ({"schema", "batch", "data", "errors"}, {"torch", "pyarrow", "polars", "numpy", "pytorch_lightning"}),

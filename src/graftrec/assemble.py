@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from graftrec.balancers.base import Balancer
-from graftrec.config import build, near, resolve
+from graftrec.config import arguments, build, near, resolve
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.errors import UserError
@@ -18,7 +18,7 @@ from graftrec.jobs import redact
 from graftrec.module import GraftModule
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.rowwise import RowWise
-from graftrec.schema import Schema, Stream
+from graftrec.schema import Edges, Schema, Stream
 from graftrec.tasks.base import Task, joint, prior_of, within
 from graftrec.transfer.base import ROLES, Phase
 from graftrec.trunks.base import Trunk
@@ -110,8 +110,10 @@ def assemble(
         interaction = build(tree["interaction"], fields=fields, width=encoder.width)
         fields = interaction.fields
     trunk: Trunk = build(
-        tree["trunk"], fields=fields, width=encoder.width, history=history, tasks=list(reading), streams=named
-    )
+        tree["trunk"],
+        fields=fields, width=encoder.width, history=history, tasks=list(reading), streams=named,
+        **_edges(tree, protocol, list(named)),
+    )  # fmt: skip
     _must_know(trunk, [schema.streams[name] for name in named], schema)
     tasks: dict[str, Task] = {}
     positions = [name for name in reading if _positions(chosen[name][1])]
@@ -181,6 +183,26 @@ def assemble(
     weight = float(tree["lambda_shared"])
     config = redact(dict(tree))
     return GraftModule(encoder, trunk, tasks, role_of, balancer, weight, optimize, schedule, config, interaction)
+
+
+def _edges(tree: Mapping[str, Any], protocol: Protocol, streams: Sequence[str]) -> dict[str, dict[str, Edges]]:
+    """Who chose what in each stream's training rows, for a trunk that asks for it.
+
+    Raises:
+        UserError: a stream whose rows are not about users and items.
+    """
+    if "edges" not in arguments(resolve(tree["trunk"]["_target_"])):
+        return {}
+    found = {}
+    for name in streams:
+        edges = protocol.streams[name].edges()
+        if edges is None:
+            raise UserError(
+                f"trunk: {tree['trunk']['_target_'].rpartition('.')[2]} reads who chose what, which stream '{name}' "
+                "does not say; let its tasks read baskets"
+            )
+        found[name] = edges
+    return {"edges": found}
 
 
 def _must_know(trunk: Trunk, streams: Sequence[Stream], schema: Schema) -> None:

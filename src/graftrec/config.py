@@ -26,8 +26,8 @@ BESIDE = ("hydra", "audit", "logger", "resume", "save_every", "skip_limit", "pat
 HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer: the same experiment elsewhere
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
-KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "sparse"}
-KNOWN |= {"params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config", "group"}
+KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "edges"}
+KNOWN |= {"sparse", "params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config", "group"}
 
 
 # The run's own keys, which no constructor checks: type, condition, words.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,21 +13,22 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from graftrec import sharding
+from graftrec import sharding, spreading
 from graftrec.balancers.base import Balancer
 from graftrec.batch import Aside, Batch, Encoded, Read, View
 from graftrec.checkpoint import check_fit
 from graftrec.data.seeds import derived
 from graftrec.finite import Finite
-from graftrec.gradients import averages, exchange, gramian, watched
+from graftrec.gradients import averages, exchange, gramian, pulls, watched
 from graftrec.interactions.base import Interaction
 from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
+from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.groups import paced, without_decay
 from graftrec.optimizers.rowwise import scale, total_norm
 from graftrec.tasks.alignment import Alignment
-from graftrec.tasks.base import LOWER_IS_BETTER, Task
+from graftrec.tasks.base import Task
 from graftrec.transfer.base import ROLES, Phase
 from graftrec.trunks.base import Trunk
 
@@ -103,16 +103,19 @@ class GraftModule(pl.LightningModule):
         names: Sequence[str],
         aside: list[Aside] | None = None,
         views: dict[str, View] | None = None,
+        spread: spreading.Spread | None = None,
     ) -> dict[str, Read]:
         """What each task's head gets to see; the trunk's own losses go to ``aside``.
 
-        What a task sees that compares streams goes to ``views``.
+        What a task sees that compares streams goes to ``views``; ``spread`` is what `spread` says, if it is known.
         """
         schema = self.encoder.schema.streams[stream]
-        encoded = self.encoder(batch, schema, with_candidate="candidate" in batch, by=self.trunk.by)
+        known = self.spread() if spread is None else spread
+        encoded = self.encoder(batch, schema, "candidate" in batch and stream not in known, self.trunk.by)
         encoded = replace(encoded, last="next" not in batch, aside=aside)
+        encoded = spreading.into(encoded, batch, self.encoder, known)
         ranked = [name for name in names if self.task(name).ranks and "catalogue" in batch]
-        catalogue = self.encoder.rows(schema.candidate, batch["catalogue"])[None] if ranked else None
+        catalogue = spreading.candidates(self.encoder, stream, batch["catalogue"], known)[None] if ranked else None
         inside = [name for name in names if self.task(name).reads != "encoder"]
         z = self._trunk(encoded, inside) if inside else {}
         found = {}
@@ -126,6 +129,10 @@ class GraftModule(pl.LightningModule):
             candidate, cross = (catalogue, batch.get("cross")) if name in ranked else (encoded.candidate, encoded.cross)
             found[name] = Read(read, candidate, cross)
         return found
+
+    def spread(self) -> spreading.Spread:
+        """All users and items, of the streams of which the trunk makes them; it runs once a step."""
+        return spreading.spread(self.encoder, self.trunk)
 
     def _trunk(self, encoded: Encoded, names: Sequence[str]) -> dict[str, Tensor]:
         if self.interaction is not None:
@@ -143,11 +150,12 @@ class GraftModule(pl.LightningModule):
         aside: list[Aside] = []
         active = [name for name in self.tasks if self.roles[name] in self.phase.roles]
         across: dict[str, dict[str, View]] = {}  # of tasks that compare streams: task -> stream
+        spread = self.spread()
         with watched(self.trunk.meeting()) as outputs:
             for stream, batch in batches.items():
                 names = [name for name in active if stream in self.task(name).streams]
                 views: dict[str, View] = {}
-                reads = self.read(stream, batch, names, aside, views) if names else {}
+                reads = self.read(stream, batch, names, aside, views, spread) if names else {}
                 for name, view in views.items():
                     across.setdefault(name, {})[stream] = view
                 logits = {n: self.task(n)(*read) for n, read in reads.items() if not self.task(n).over_catalogue}
@@ -186,7 +194,7 @@ class GraftModule(pl.LightningModule):
         if shown:
             self._log_losses(losses, weights, total)
             if pull is not None:
-                self._log_gradients(meeting, pull)
+                self.log_dict(pulls({name: weighed[name] for name in meeting}, pull))
             if self.finite.skipped:
                 self.log_dict({f"train/skipped/{name}": float(times) for name, times in self.finite.skipped.items()})
         return total
@@ -257,15 +265,6 @@ class GraftModule(pl.LightningModule):
         values |= {f"train/weight/{name}": weight * self.weight(name) for name, weight in weights.items()}
         values["train/loss/total"] = total
         self.log_dict(averages(values))
-
-    def _log_gradients(self, names: list[str], gramian: Tensor) -> None:
-        """How hard each task pulls at what they share, and how much two of them pull the same way."""
-        norms = gramian.diagonal().sqrt()
-        cosines = gramian / (norms[:, None] * norms).clamp_min(torch.finfo(norms.dtype).tiny)
-        values = {f"train/gradient_norm/{name}": norm for name, norm in zip(names, norms, strict=True)}
-        for i, j in itertools.combinations(range(len(names)), 2):
-            values[f"train/gradient_cosine/{names[i]}~{names[j]}"] = cosines[i, j]
-        self.log_dict(values)
 
     def configure_model(self) -> None:
         """Under Lightning's ModelParallelStrategy, share the weights out over the processes (FSDP2).
@@ -382,7 +381,7 @@ class GraftModule(pl.LightningModule):
             if self.roles[name] == "target":
                 main = self.task(name).main
                 value = self.results[name].get(main, Value(None)).value
-                scores.append(float("nan") if value is None else -value if main in LOWER_IS_BETTER else value)
+                scores.append(float("nan") if value is None else sign(main) * value)
         return sum(scores) / len(scores) if scores else float("nan")
 
     def configure_optimizers(self) -> Any:

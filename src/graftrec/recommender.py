@@ -19,6 +19,7 @@ from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import DataError, UserError
 from graftrec.metrics.best import Best, best_of, merged
 from graftrec.module import GraftModule
+from graftrec.spreading import candidates
 from graftrec.transfer.base import Transfer
 
 At = Literal["test", "val", "latest"]
@@ -37,7 +38,7 @@ class Recommender:
 
     def __init__(self, module: GraftModule, protocol: Protocol, task: str) -> None:
         self.module, self.protocol, self.task = module.eval(), protocol, task
-        stream = protocol.streams[module.task(task).stream]
+        stream = protocol.stream(module.task(task).stream, module.encoder.schema.streams)
         if not module.task(task).ranks or not isinstance(stream, (BasketRows, SequenceRows)):
             raise UserError(f"task '{task}' ranks no catalogue, so it recommends nothing")
         self.stream = stream
@@ -137,11 +138,12 @@ class Recommender:
         """Logits (B, n) of users (B,) and one block of the catalogue after the other; z is computed once."""
         batch = self.stream.state(users, at)
         items = batch.pop("catalogue")
-        z = self.module.read(self.stream.schema.name, batch, [self.task])[self.task].z
+        stream, known = self.stream.schema.name, self.module.spread()
+        z = self.module.read(stream, batch, [self.task], spread=known)[self.task].z
         cross, step = batch.get("cross"), max(1, PAIRS // max(1, len(users)))
         for low in range(0, len(items), step):
             part = slice(low, low + step)
-            candidate = self.module.encoder.rows(self.stream.schema.candidate, items[part])[None]
+            candidate = candidates(self.module.encoder, stream, items[part], known)[None]
             yield self.module.task(self.task)(z, candidate, cross if cross is None else cross[:, part]).float()
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -85,6 +85,16 @@ class Stream:
             if label.name == name:
                 return label
         raise KeyError(name)
+
+
+class Edges(NamedTuple):
+    """Who chose what in a stream's training rows, each pair once: entities of its tables of users and items."""
+
+    user: Tensor  # (n,) int64
+    item: Tensor  # (n,) int64
+    users: int  # entities of the table of users, U
+    items: int  # of the table of items, E
+    people: str  # name of the table of users: streams with the same one have the same people
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,9 @@ def test_the_objective_by_hand(lambda_shared: float, monkeypatch: pytest.MonkeyP
     expected |= {f"train/gradient_norm/{name}": float(found.norm()) for name, found in pulls.items()}
     cosine = torch.cosine_similarity(pulls["interest"], pulls["recommend"], 0)
     expected["train/gradient_cosine/interest~recommend"] = float(cosine)
+    together = float(pulls["interest"] @ pulls["recommend"])  # a step for one and what it takes off the other's loss
+    expected["train/affinity/interest->recommend"] = together / float(target)
+    expected["train/affinity/recommend->interest"] = together / float(source)
     assert logged == pytest.approx(expected, rel=1e-5)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,15 @@ class Trunk(nn.Module, ABC):
 
     Args (completed by the program, as far as a trunk takes them): ``fields`` F, ``width`` D, ``history`` whether a
     history comes with the fields, ``tasks`` the names of all tasks that read the trunk, sources first; ``streams`` the
-    streams that it reads: name -> names of the fields (F) there, in their order.
+    streams that it reads: name -> names of the fields (F) there, in their order; ``edges`` who chose what in the
+    training rows of each of these.
     """
 
     out_dim: int
     sequential: bool = False  # True: z is (B, L, out_dim), one for each event; (B, 1, out_dim) where the last is asked
     cloze: bool = False  # True: z says what was hidden, and `Encoded.hidden` says where; others refuse a batch with it
     uses_candidate: bool = False  # True: the trunk reads the candidate, and ranking repeats it per block of items
+    spreads: tuple[str, ...] = ()  # streams whose users and items are what `spread` makes of all of them
     by: str = ""  # an attribute of the items of the history, whose ids it reads: `Encoded.attributes`
 
     @abstractmethod
@@ -31,6 +33,13 @@ class Trunk(nn.Module, ABC):
 
         Losses of the trunk's own go to `Encoded.aside`, if it is there; they are added to the tasks' balanced one.
         """
+
+    def spread(self, known: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Users (U, D) and items (E, D) of each stream, made of the vectors of all of them; for those in `spreads`.
+
+        It runs once a step. The user's field of a row and the candidates are then taken from what it gives.
+        """
+        return dict(known)
 
     @abstractmethod
     def meeting(self) -> nn.Module:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
+from graftrec.nn.common import Common
 from graftrec.nn.pooling import places
 from graftrec.trunks.base import Trunk
 
@@ -45,14 +45,3 @@ class CMF(Trunk):
 
     def meeting(self) -> nn.Module:
         return self.common
-
-
-class Common(nn.Module):
-    """Factors (B, D) and their common mean."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mean = nn.Parameter(torch.zeros(width))
-
-    def forward(self, factors: Tensor) -> Tensor:
-        return factors + self.mean

@@ -1,0 +1,72 @@
+"""Who chose what, as a graph of users and items that vectors are spread over."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from graftrec.schema import Edges
+
+
+class Bipartite(nn.Module):
+    """The normalised edges R (U, E) of users and items, R_ui = 1 / sqrt(|N_u| |N_i|), and R^T.
+
+    Attributes:
+        degree: (U,) float32, how many items each user chose.
+    """
+
+    degree: Tensor
+
+    def __init__(self, edges: Edges) -> None:
+        super().__init__()
+        self.sizes = edges.users, edges.items
+        of_user, of_item = (
+            torch.bincount(ends, minlength=size).float()
+            for ends, size in zip((edges.user, edges.item), self.sizes, strict=True)
+        )
+        weight = (of_user[edges.user] * of_item[edges.item]).rsqrt()
+        self.register_buffer("degree", of_user, persistent=False)
+        for name, row, column, rows in (
+            ("users", edges.user, edges.item, edges.users),
+            ("items", edges.item, edges.user, edges.items),
+        ):
+            order = torch.argsort(row, stable=True)
+            starts = torch.bincount(row, minlength=rows).cumsum(0)
+            self.register_buffer(f"{name}_starts", torch.cat([starts.new_zeros(1), starts]), persistent=False)
+            self.register_buffer(f"{name}_columns", column[order], persistent=False)
+            self.register_buffer(f"{name}_weights", weight[order], persistent=False)
+
+    def to_users(self, items: Tensor) -> Tensor:
+        """R v of items (E, D): (U, D), zeros for a user without any."""
+        return self._spread(items, "users", "items")
+
+    def to_items(self, users: Tensor) -> Tensor:
+        """R^T v of users (U, D): (E, D)."""
+        return self._spread(users, "items", "users")
+
+    def _spread(self, vectors: Tensor, to: str, back: str) -> Tensor:
+        found: Tensor = _Product.apply(vectors.float(), self._matrix(to), self._matrix(back))  # type: ignore[no-untyped-call]
+        return found
+
+    def _matrix(self, name: str) -> Tensor:
+        starts, columns, weights = (getattr(self, f"{name}_{part}") for part in ("starts", "columns", "weights"))
+        sizes = self.sizes if name == "users" else self.sizes[::-1]
+        with warnings.catch_warnings():  # torch says of sparse matrices that they are in beta
+            warnings.simplefilter("ignore")
+            return torch.sparse_csr_tensor(starts, columns, weights, sizes, check_invariants=False)
+
+
+class _Product(torch.autograd.Function):
+    """A sparse matrix, which has no gradient, times vectors; its transpose is there as well, so none is made."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+        ctx.transposed = transposed
+        return matrix @ vectors
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transposed @ gradient, None, None
