@@ -65,6 +65,11 @@ MORE = {  # what an option needs of the data
                                                 "target.meat_recommend.stream=drug_gm/baskets"],
     "experiment/food_kitchen": [DEPARTMENTS[1], "~dataset.apart", "source.food_next.stream=grocery/sequences",
                                 "target.kitchen_next.stream=produce/sequences"],
+    "experiment/amazon_pair": [*DEPARTMENTS, "split=time", "source.cloth_recommend.stream=grocery/baskets",
+                               "target.sport_recommend.stream=produce/baskets"],
+    "experiment/movies_by_text": [DEPARTMENTS[1], "~dataset.parts", "split=time", "protocol.shared=[brand]",
+                                  "source.movielens_recommend.stream=grocery/baskets",
+                                  "target.movietweetings_recommend.stream=produce/baskets"],
     "experiment/planted": [*DEPARTMENTS, *ROWS[1:], "split=time", "target.planted_target.column=click",
                            "target.planted_target.stream=grocery/rows",
                            *(f"source.planted_{name}.stream=produce/rows" for name in ("help", "noise", "hurt")),
@@ -77,7 +82,7 @@ CROSSING = [*DEPARTMENTS, "task@source=[grocery_recommend]", "task@target=[produ
 MORE |= {"transfer/distillation": [*CROSSING, "transfer=distillation"]}
 MAPPED = [*CROSSING, "++protocol.overlap_users=0.6"]  # some users are of the source alone
 MORE |= {f"transfer/{name}": [*MAPPED, f"transfer={name}"] for name in ("emcdr", "ptupcdr")}
-MORE |= {f"trunk/{name}": [*CROSSING, f"trunk={name}"] for name in ("cmf", "conet")}
+MORE |= {f"trunk/{name}": [*CROSSING, f"trunk={name}"] for name in ("cmf", "conet", "bitgcf")}
 MORE |= {f"trunk/{name}": COMPARED for name in ("din", "dien", "sli_rec", "clsr", "sim")}  # the item is a field of rows
 RUN = [
     "interaction",
