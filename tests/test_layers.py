@@ -33,6 +33,13 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "stop.py": ({"errors"}, set()),
     "finite.py": ({"batch", "errors"}, NETWORK),
     "files.py": ({"errors"}, set()),
+    "redaction.py": (set(), set()),
+    "slots.py": (set(), set()),
+    "bounds.py": (set(), set()),
+    "environment.py": (set(), set()),
+    "plain.py": ({"redaction"}, set()),
+    "yaml_limits.py": ({"errors"}, {"omegaconf"}),
+    "guard.py": (set(), {"omegaconf"}),
     "faults.py": (set(), set()),
     "beats.py": (set(), set()),
     "ranks.py": ({"errors"}, NETWORK),
@@ -57,7 +64,7 @@ HEAVY = {
 }
 FRAMES = {"hydra", "omegaconf", "wandb"}  # what composes and shows a run, kept out of what is trained
 L4 = {"config", "cli", "resume", "overrides", "jobs", "sweep", "sweep_job", "train", "worker", "predict"}
-L4 |= {"data_card", "doctor", "analysis", "report", "launch", "group", "watch"}
+L4 |= {"data_card", "doctor", "analysis", "report", "launch", "group", "watch", "guard", "hydra_source", "yaml_limits"}
 LIGHTNING = {"pytorch_lightning", "lightning_utilities", "lightning", "lightning_fabric"}
 # what needs the trainer; in data, the protocols' base
 TRAINS = {"module", "checkpoint", "keeper", "cost", "phases", "pruning", "pulse", "report", "data", "sharding", "group"}

@@ -14,10 +14,10 @@ from graftrec.config import arguments, build, near, resolve
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.errors import UserError
-from graftrec.jobs import redact
 from graftrec.module import GraftModule
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.rowwise import RowWise
+from graftrec.redaction import redact
 from graftrec.schema import Edges, Schema, Stream
 from graftrec.tasks.base import Task, joint, prior_of, within
 from graftrec.transfer.base import ROLES, Phase

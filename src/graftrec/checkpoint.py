@@ -25,6 +25,7 @@ from graftrec.faults import strike
 from graftrec.files import no_space, whole
 
 SCHEMA = 1  # of what a checkpoint holds beside Lightning's own keys, all of it under "graftrec"
+ENTRIES = 100_000  # tensors of a checkpoint
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
@@ -114,8 +115,11 @@ def weights(path: Path) -> dict[str, Tensor]:
 
 
 def configuration(path: Path) -> dict[str, Any]:
-    """The tree that a checkpoint's model was built from; see `load`."""
-    tree: dict[str, Any] = load(path)["hyper_parameters"]["config"]
+    """The tree that a checkpoint's model was built from; see `load`. Whatever else it says of a model is not read."""
+    tree = load(path).get("hyper_parameters")
+    tree = tree.get("config") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        raise DataError("CKPT-002", f"{path}: holds no configuration, so no model can be made of it")
     return tree
 
 
@@ -172,8 +176,8 @@ def _opened(path: str | Path) -> IO[bytes]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for its other end
     except FileNotFoundError as error:
         raise DataError("CKPT-001", f"{path}: there is no such checkpoint") from error
-    except OSError as error:
-        raise DataError("CKPT-004", f"{path}: cannot be opened as a file: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise DataError("CKPT-004", f"{path}: cannot be opened as a file: {error}") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise DataError("CKPT-004", f"{path}: should be a regular file")
@@ -193,15 +197,26 @@ def _check(path: Path, file: IO[bytes]) -> None:
             raise DataError(
                 "CKPT-003", f"{path} is damaged: its sha256 differs from {manifest.NAME}'s ({bytes_}); use another one"
             )
-    else:  # copied from elsewhere: the file's own checksums are better than none
-        try:
-            with zipfile.ZipFile(file) as archive:
-                wrong = archive.testzip()
-        except Exception as error:
-            raise DataError("CKPT-002", f"{path}: is no checkpoint, or a part of one: {error}") from error
-        if wrong:
-            raise DataError("CKPT-003", f"{path} is damaged: {wrong} in it differs from its checksum; use another one")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check_entries(path, archive.infolist(), os.fstat(file.fileno()).st_size)
+            # of a file that was copied from elsewhere its own checksums are better than none
+            wrong = None if expected else archive.testzip()
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError("CKPT-002", f"{path}: is no checkpoint, or a part of one: {error}") from error
+    if wrong:
+        raise DataError("CKPT-003", f"{path} is damaged: {wrong} in it differs from its checksum; use another one")
     file.seek(0)
+
+
+def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> None:
+    """DataError where a file would be more in memory than on the disk: torch packs nothing, and has no entry twice."""
+    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    twice = len({entry.filename for entry in entries}) < len(entries)
+    if packed or twice or len(entries) > ENTRIES or sum(entry.file_size for entry in entries) > size:
+        raise DataError("CKPT-002", f"{path}: is no checkpoint as torch writes them ({len(entries):,} entries)")
 
 
 class _Hashed(io.RawIOBase):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from graftrec import __version__
 from graftrec.errors import INTERRUPTED, UserError
+from graftrec.plain import tell
 
 
 class Verb(NamedTuple):
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"graftrec {__version__}" if verb == "--version" else _help())
         return 0
     if verb not in VERBS:
-        print(f"graftrec: {_no_verb(verb)}", file=sys.stderr)
+        tell(f"graftrec: {_no_verb(verb)}")
         return 2
     if {"--help", "-h"} & set(rest):
         print(_help_of(verb, rest))
@@ -91,14 +92,16 @@ def _no_verb(verb: str) -> str:
 
 def _run(verb: str, argv: list[str]) -> int:
     from graftrec.overrides import problems_of_command
+    from graftrec.redaction import hide
 
+    argv = hide(argv)
     show = _flags(argv, "--cfg", "-c")
     hydras = _flags(argv, "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc")
-    if not hydras:
-        problems = problems_of_command(verb, argv, _config_dirs(argv), deep=not show)
-        if problems:
-            print(f"The configuration has {len(problems)} problem(s):\n  " + "\n  ".join(problems), file=sys.stderr)
-            return 2
+    completes = _flags(argv, "--version", "--shell-completion", "-sc")  # Hydra then composes nothing that it runs
+    problems = [] if completes else problems_of_command(verb, argv, _config_dirs(argv), deep=not (show or hydras))
+    if problems:
+        tell(f"The configuration has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
+        return 2
     import hydra
 
     from graftrec import config, jobs
@@ -113,11 +116,12 @@ def _run(verb: str, argv: list[str]) -> int:
             alone()
             sweep.begin()
         except UserError as error:
-            print(f"graftrec: {error}", file=sys.stderr)
+            tell(f"graftrec: {error}")
             return UserError.exit_code
     job = Job(verb, VERBS[verb].runs, sweep.name if sweep else "")
     codes: list[int] = []
-    before, sys.argv = sys.argv, [f"graftrec {verb}", *argv]
+    # nor shall Hydra write its own copy of the tree: config.yaml is the job's, and without secrets
+    before, sys.argv = sys.argv, [f"graftrec {verb}", *argv, *(["hydra.output_subdir=null"] if not hydras else [])]
     config.register_resolvers(job.sweep)
     try:
         with stop.signals() if sweep else nullcontext():  # between jobs, and while others run them

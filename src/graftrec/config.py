@@ -14,10 +14,15 @@ import pkgutil
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from graftrec.bounds import too_large
+from graftrec.data.names import wrong_name
 from graftrec.errors import UserError
+from graftrec.redaction import redact
+from graftrec.slots import SLOTS, TASK, classes_of
 
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
@@ -60,17 +65,22 @@ def plain(cfg: Any) -> dict[str, Any]:
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """12 hex digits that name an experiment; where it runs and what it is logged to (`HARDWARE`) are no part of it.
 
-    Nor is how often an audit looks (``audit``): with more seeds it goes on in the same folder.
+    Nor is how often an audit looks (``audit``): with more seeds it goes on in the same folder. Nor is a secret.
     """
     kept = {key: value for key, value in tree.items() if key not in BESIDE}
     if isinstance(kept.get("trainer"), Mapping):
         kept["trainer"] = {key: value for key, value in kept["trainer"].items() if key not in HARDWARE}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(redact(kept), sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def register_resolvers(sweep: str = "sweep") -> None:
-    """Make ``${fingerprint:}`` available, a job's name in a sweep, and ``${fingerprint:sweep}``, the sweep's own."""
+    """Make ``${fingerprint:}`` available, a job's name in a sweep, and ``${fingerprint:sweep}``, the sweep's own.
+
+    ``${oc.env:NAME}`` reads only what a configuration may know: see `graftrec.environment`.
+    """
     from omegaconf import OmegaConf
+
+    from graftrec import environment
 
     def of_root(of: str = "job", *, _root_: Any) -> str:
         if of == "sweep":
@@ -81,6 +91,7 @@ def register_resolvers(sweep: str = "sweep") -> None:
         return fingerprint(tree)
 
     OmegaConf.register_new_resolver("fingerprint", of_root, replace=True)
+    OmegaConf.register_new_resolver("oc.env", environment.read, replace=True)
 
 
 def near(word: str, names: Iterable[Any]) -> str:
@@ -213,6 +224,8 @@ def problems_of_tree(tree: Mapping[str, Any]) -> list[str]:
         first = next((other for other, name in chosen[:number] if name == task), None)
         if first:
             problems.append(f"{role}.{task}: also selected as {first}; a task has one role")
+        if wrong := wrong_name(str(task)):
+            problems.append(f"{role}.{task}: the name {wrong}")
     for key, (hint, right, words) in RUN.items():
         if key in tree and not (fits(tree[key], hint) and right(tree[key])):
             problems.append(f"{key}: should be {words}, found {_short(tree[key])}")
@@ -221,32 +234,60 @@ def problems_of_tree(tree: Mapping[str, Any]) -> list[str]:
     for task in weights if isinstance(weights, Mapping) else ():
         if task not in names:  # a phase or a twin has some of the tasks only, so the balancer itself cannot tell
             problems.append(f"balancer.weights.{task}: is no task that is selected{near(str(task), names)}")
-    return problems + list(_walk(tree, ""))
+    for key, value in tree.items():
+        if key in ROLES and isinstance(value, Mapping):
+            for task, part in value.items():
+                problems += _in_slot(part, f"{key}.{task}.", TASK)
+        else:
+            problems += _in_slot(value, f"{key}.", SLOTS.get(key, ()))
+    return problems
 
 
-def _walk(tree: Any, at: str) -> Iterator[str]:
+def _in_slot(tree: Any, at: str, names: Sequence[str]) -> Iterator[str]:
+    """Problems of a part of the tree that is to be an object of one of the classes ``names``."""
+    slot = tuple(map(_called, names)) if isinstance(tree, Mapping) and "_target_" in tree else ()
+    if slot:
+        with suppress(UserError):  # said where the mapping is checked
+            if not issubclass(resolve(str(tree["_target_"])), slot):
+                wanted = " or ".join(kind.__name__ for kind in slot)
+                yield f"{at}_target_: should be a {wanted}, found {tree['_target_']}"
+    yield from _walk(tree, at, slot)
+
+
+def _called(name: str) -> type[Any]:
+    module, _, last = name.rpartition(".")
+    found: type[Any] = getattr(importlib.import_module(module), last)
+    return found
+
+
+def _walk(tree: Any, at: str, slot: tuple[type[Any], ...]) -> Iterator[str]:
+    """Problems of a part of the tree where an object of the classes ``slot`` may be; none may be where it is empty."""
     if isinstance(tree, Mapping):
+        inside: Mapping[str, Any] | None = None
         if "_target_" in tree:
-            yield from _bind(tree, at)
+            inside = {}
+            try:
+                cls = resolve(str(tree["_target_"]))
+            except UserError as error:
+                yield from (f"{at}_target_: {problem}" for problem in error.problems)
+            else:
+                if not slot:
+                    yield f"{at}_target_: nothing is built here, remove {tree['_target_']}"
+                inside = _hints(cls)
+                yield from _bind(tree, at, cls, inside)
         for key, value in tree.items():
-            yield from _walk(value, f"{at}{key}.")
+            yield from _walk(value, f"{at}{key}.", slot if inside is None else classes_of(inside.get(key)))
     elif isinstance(tree, list):
         for number, value in enumerate(tree):
-            yield from _walk(value, f"{at}{number}.")
+            yield from _walk(value, f"{at}{number}.", slot)
 
 
-def _bind(tree: Mapping[str, Any], at: str) -> Iterator[str]:
+def _bind(tree: Mapping[str, Any], at: str, cls: type[Any], hints: Mapping[str, Any]) -> Iterator[str]:
     """Bind one ``_target_`` mapping to its constructor."""
     target = str(tree["_target_"])
-    try:
-        cls = resolve(target)
-    except UserError as error:
-        yield from (f"{at}_target_: {problem}" for problem in error.problems)
-        return
     takes = arguments(cls)
     named = {name for name, slot in takes.items() if slot.kind in (slot.KEYWORD_ONLY, slot.POSITIONAL_OR_KEYWORD)}
     anything = any(slot.kind == slot.VAR_KEYWORD for slot in takes.values())
-    hints = _hints(cls)
     for key, value in tree.items():
         if key == "_target_":
             continue
@@ -254,6 +295,8 @@ def _bind(tree: Mapping[str, Any], at: str) -> Iterator[str]:
             yield f"{at}{key}: {target} takes no '{key}'{near(str(key), named & set(settable(cls)) or named)}"
         elif key in hints and not fits(value, hints[key]):
             yield f"{at}{key}: should be {_words(hints[key])}, found {_short(value)}"
+        for where, number, most in too_large(str(key), value):
+            yield f"{at}{key}{where}: should be at most {most:,}, found {number:,}"
     for name in sorted(named - set(tree) - KNOWN):
         if takes[name].default is inspect.Parameter.empty:
             yield f"{at}{name}: {target} needs '{name}', and it is not set"

@@ -17,16 +17,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graftrec.config import fingerprint
+from graftrec.config import fingerprint, problems_of_tree
 from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, RankError, UserError, outcome
 from graftrec.files import sweep, whole
 from graftrec.launch import PATIENCE, launch
+from graftrec.plain import tell
 from graftrec.ranks import check, outside
+from graftrec.redaction import redact, shown, words
 from graftrec.resume import ENDED, folder_of, held, status_of
 from graftrec.stop import stop
 
 T = TypeVar("T")
-SECRETS, NO_SECRETS = ("key", "token", "password", "secret"), ("cls_token", "num_tokens")
 WORK = {"train": "graftrec.train", "audit": "graftrec.analysis.audit"}  # verb -> the module with its function
 
 
@@ -113,11 +114,13 @@ def _run(
         return 0, math.nan if before.get("score") is None else float(before["score"])
 
     def give_up(why: str) -> None:
-        _write_status(out, "failed", 1, why, start, tree)
-        print(f"graftrec: {why} (exit code 1)", file=sys.stderr, flush=True)
+        _write_status(out, "failed", 1, shown(why), start, tree)
+        tell(f"graftrec: {why} (exit code 1)")
         os._exit(1)
 
     def work() -> float:
+        if problems := problems_of_tree(tree):  # a sweep's values are not all known before
+            raise UserError(problems)
         if train is not None:
             return train(out, give_up)
         count = check(tree.get("trainer", {}), None) if verb == "train" else 1
@@ -156,16 +159,24 @@ def command(verb: str = "train", **instead: str) -> str:
     """What was typed, without ``resume``: in a sweep, this job's own settings. ``instead`` take the place of others."""
     from hydra.core.hydra_config import HydraConfig
 
-    words = sys.argv[1:]
+    typed = sys.argv[1:]
     if HydraConfig.initialized():
         folders = [
             source.path for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"
         ]
         own = ["--config-dir", os.path.relpath(folders[0])] if folders else []
         mode = [word for word in sys.argv if word == "hydra.mode=RUN"]  # without it, it were a sweep
-        words = [*own, *HydraConfig.get().overrides.task, *mode]
-    kept = [word for word in words if word.partition("=")[0].lstrip("+") not in ("resume", *instead)]
+        typed = [*own, *words(settings()), *mode]
+    kept = [word for word in typed if word.partition("=")[0].lstrip("+") not in ("resume", *instead)]
     return shlex.join(["graftrec", verb, *kept, *(f"{key}={value}" for key, value in instead.items())])
+
+
+def settings() -> tuple[str, ...]:
+    """The settings of this job as they were typed: what refers to something, a secret perhaps, still refers to it."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    return tuple(map(str, OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)))
 
 
 def _say_how_to_go_on(out: Path) -> None:
@@ -173,7 +184,7 @@ def _say_how_to_go_on(out: Path) -> None:
     from hydra.types import RunMode
 
     if not (HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN):  # a sweep says it itself
-        print(f"graftrec: continue with: {command(resume=os.path.relpath(out))}", file=sys.stderr, flush=True)
+        tell(f"graftrec: continue with: {command(resume=os.path.relpath(out))}")
 
 
 def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
@@ -184,22 +195,10 @@ def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
     except BaseException as error:
         code, reason = outcome(error)
         if code == 1 and not isinstance(error, RankError):  # which has shown its own
-            traceback.print_exc()
+            tell(traceback.format_exc())
         for problem in error.problems if isinstance(error, UserError) else [reason]:
-            print(f"graftrec: {problem} (exit code {code})", file=sys.stderr)
-        return code, reason, None
-
-
-def redact(tree: Any) -> Any:
-    """A copy without secrets: the texts of keys named like ``*key``, ``*token``, ``*password``, ``*secret``."""
-    if isinstance(tree, dict):
-        return {key: "***" if _is_secret(str(key), value) else redact(value) for key, value in tree.items()}
-    return [redact(part) for part in tree] if isinstance(tree, list) else tree
-
-
-def _is_secret(key: str, value: Any) -> bool:
-    named = key.lower().endswith(SECRETS) and key.lower() not in NO_SECRETS
-    return named and (isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)))
+            tell(f"graftrec: {problem} (exit code {code})")
+        return code, shown(reason), None
 
 
 def _write_config(out: Path, tree: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from graftrec import config
+from graftrec import config, guard, redaction
 from graftrec.errors import UserError
 
 OPEN = tuple(f"hydra.sweeper.{kind}_options." for kind in ("sampler", "pruner"))  # mappings that take any key
@@ -49,8 +49,8 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
 
     ``argv`` is completed in place: flags come first (Hydra stops at a flag between settings), ``--multirun`` is added
     where a file says it, and ``trunk.layers=3`` becomes ``++trunk.layers=3`` where the constructor has ``layers`` and
-    YAML does not repeat its default. With ``deep=False`` constructors are looked at only for keys that YAML lacks, so
-    that showing a tree stays fast.
+    YAML does not repeat its default; a secret in a file is replaced by what refers to it (`graftrec.redaction`). With
+    ``deep=False`` constructors are looked at only for keys that YAML lacks, so that showing a tree stays fast.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -74,6 +74,7 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
         argv.insert(0, "--multirun")  # a file says so
     for before, after in check.rewritten.items():
         argv[:] = [after if text == before else text for text in argv]
+    argv += check.hidden
     return list(dict.fromkeys(check.problems))
 
 
@@ -85,8 +86,11 @@ def loader_of(config_dirs: Sequence[str]) -> Any:
     from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.utils import setup_globals
 
+    from graftrec import hydra_source
+
     version.setbase("1.3")
     setup_globals()
+    hydra_source.install()
     config.register_resolvers()
     path = create_config_search_path(str(config.conf_dir()))
     for folder in reversed(config_dirs):
@@ -102,6 +106,7 @@ class _Check:
     problems: list[str] = field(default_factory=list)
     rewritten: dict[str, str] = field(default_factory=dict)
     composed: dict[tuple[str, ...], Any] = field(default_factory=dict)  # a composition takes about 0.1 s
+    hidden: list[str] = field(default_factory=list)  # settings in the place of secrets in files
 
     def run(self, texts: Sequence[str], deep: bool) -> None:
         self.groups: list[str] = [group for group in self.loader.list_groups("") if group != "hydra"]
@@ -127,7 +132,10 @@ class _Check:
         tree = _tree(cfg)
         config.fit_size(tree)  # a setting of what the trunk does not have is as wrong as without a size
         right = [setting for setting in values if self.value_is_right(setting, tree, cfg.hydra.runtime.choices)]
-        accepted, _ = self.accept([*accepted, *right])
+        accepted, cfg = self.accept([*accepted, *right])
+        inside = {key: _container(cfg.hydra[key]) for key in ("sweeper", "launcher")}
+        self.hidden += redaction.from_files({**_tree(cfg), "hydra": inside})
+        self.typed = {setting.key for setting in settings}
         for overrides in _variants(accepted):
             self.look(overrides, deep)
 
@@ -289,6 +297,7 @@ class _Check:
         except Exception as error:
             self.problems.append(f"{' '.join(overrides)}: {_first(error)}")
             return
+        self.problems += guard.problems_of_hydra(cfg.hydra, self.typed)
         if not deep:
             return
         cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # half of hydra's own is not set yet
@@ -313,11 +322,15 @@ def _variants(settings: list[Setting]) -> Iterator[list[str]]:
 
 
 def _tree(cfg: Any) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
-    tree: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)
+    tree: dict[str, Any] = _container(cfg)
     tree.pop("hydra", None)
     return tree
+
+
+def _container(cfg: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
 
 
 def _broken(cfg: Any, orphans: tuple[str, ...]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from graftrec.metrics.best import Best, best_of, merged
 from graftrec.module import GraftModule
 from graftrec.spreading import candidates
 from graftrec.transfer.base import Transfer
+from graftrec.yaml_limits import check_plain
 
 At = Literal["test", "val", "latest"]
 USERS = 128  # of a block: more encode the items less often, but leave the cache (512 take 1.5 to 1.9 times as long)
@@ -57,6 +58,7 @@ class Recommender:
         """
         path = Path(run) / "checkpoints" / "best.ckpt"
         tree = configuration(path)
+        check_plain(tree, str(path))
         problems = problems_of_tree(tree)  # it may come from a stranger: nothing is built before this
         if problems:
             raise UserError([f"{path}: {problem}" for problem in problems])

@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from graftrec import yaml_limits
 from graftrec.config import BESIDE, fingerprint
 from graftrec.errors import UserError
+from graftrec.redaction import redact
 
 AUTO, ENDED = "auto", ("finished", "pruned")
 
@@ -103,7 +105,7 @@ def _must_be_same(tree: Mapping[str, Any], folder: Path) -> None:
     if status_of(folder).get("fingerprint") == fingerprint(tree):
         return
     before = _flat(_saved(folder))
-    now = _flat({key: value for key, value in tree.items() if key != "hydra"})
+    now = _flat(redact({key: value for key, value in tree.items() if key != "hydra"}))
     changed = [
         f"{key} was {before.get(key, 'not there')}, is {now.get(key, 'not there')}"
         for key in sorted(before.keys() | now.keys())
@@ -117,13 +119,8 @@ def _must_be_same(tree: Mapping[str, Any], folder: Path) -> None:
 
 
 def _saved(folder: Path) -> Mapping[str, Any]:
-    from omegaconf import OmegaConf
-
     path = folder / "config.yaml"
-    if not path.is_file():
-        return {}
-    found = OmegaConf.to_container(OmegaConf.load(path))
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    return yaml_limits.load(path) if path.is_file() else {}
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from graftrec import config, ledger
 from graftrec.errors import UserError
 from graftrec.overrides import loader_of
+from graftrec.redaction import words
 from graftrec.trial import default_storage
 
 BUDGET = ("n_trials", "n_jobs", "storage", "max_batch_size")  # of a sweeper: how much of a search, not which
@@ -60,13 +61,13 @@ class Sweep:
             report.write(self.folder, jobs, self.command, self._single, self._study())
             return [1 if entry.exit_code is None else entry.exit_code for entry in mine]
         finally:
-            (self.folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's copy of the tree, secrets and all
+            (self.folder / "multirun.yaml").unlink(missing_ok=True)  # where no job removed Hydra's copy of the tree
             self._lock.release()
             (self.folder / ".lock").unlink(missing_ok=True)
 
     def _single(self, job: ledger.Entry) -> str:
         before, after = self.alone
-        return shlex.join([*before, *job.settings, *after])
+        return shlex.join([*before, *words(job.settings), *after])
 
     def _study(self) -> Any:
         """The Optuna study, where there is one."""
@@ -111,11 +112,11 @@ def sweep_of(verb: str, argv: list[str], config_dirs: Sequence[str]) -> Sweep | 
         folder = str(cfg.hydra.sweep.dir)
         argv.append(f"hydra.sweep.dir={_quoted(folder)}")
     grid = str(sweeper["_target_"]).endswith(".BasicSweeper")
-    study = dict(hydra["sweeper"]) if "graftrec_optuna" in str(sweeper["_target_"]) else None
+    study = config.plain(cfg.hydra.sweeper) if "graftrec_optuna" in str(sweeper["_target_"]) else None
     own = ["--config-dir", config_dirs[-1]] if config_dirs else []
     by_file = ["hydra.mode=RUN"] if str(hydra["mode"]).endswith("MULTIRUN") else []  # one job of it is no sweep
     return Sweep(
-        command=shlex.join(["graftrec", verb, *typed]),
+        command=shlex.join(["graftrec", verb, *words(typed)]),
         alone=(["graftrec", verb, *own], by_file),
         name=name,
         folder=Path(folder),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -16,6 +15,7 @@ from hydra.types import RunMode
 
 from graftrec import config, jobs, ledger
 from graftrec.errors import INTERRUPTED, TERMINATED, Pruned, UserError
+from graftrec.plain import tell
 from graftrec.resume import status_of
 from graftrec.trial import VARIABLE, announce
 
@@ -49,6 +49,7 @@ class Job:
             code, _, result = jobs.attempt(lambda: work(tree))
             code = code or result or 0
         elif hydra.mode == RunMode.MULTIRUN:
+            (Path(hydra.sweep.dir) / "multirun.yaml").unlink(missing_ok=True)  # Hydra's copy of the tree, as it stands
             ended = self.in_sweep(tree, Path(hydra.runtime.output_dir), Path(hydra.sweep.dir))
             code, pruned = ended.exit_code or 0, ended.state == ledger.PRUNED
             score = math.nan if ended.score is None else ended.score
@@ -63,8 +64,7 @@ class Job:
 
     def in_sweep(self, tree: dict[str, Any], folder: Path, sweep: Path) -> ledger.Entry:
         """Run the job unless that was done, and put it into the sweep's ledger."""
-        settings = tuple(HydraConfig.get().overrides.task)
-        entry = ledger.Entry(settings, folder.name, ledger.RUNNING)
+        entry = ledger.Entry(jobs.settings(), folder.name, ledger.RUNNING)
         before = status_of(folder)
         ends = (ledger.FINISHED, ledger.PRUNED) if VARIABLE in os.environ else (ledger.FINISHED,)
         if before.get("state") in ends and self.verb == "train":
@@ -75,7 +75,7 @@ class Job:
                 f"{folder} holds a finished job of other settings; leave hydra.sweep.subdir alone, so that every "
                 "job has a folder of its own, or choose another hydra.sweep.dir"
             )
-            print(f"graftrec: {error} (exit code {error.exit_code})", file=sys.stderr)
+            tell(f"graftrec: {error} (exit code {error.exit_code})")
             return self._note(sweep, entry, {"state": "failed", "exit_code": error.exit_code, "reason": str(error)})
         ledger.append(sweep, entry)
         code, _ = jobs.run_job(tree, str(folder), self.verb)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from graftrec import group
 from graftrec.analysis.auto import search
 from graftrec.analysis.scored import score_baselines
@@ -23,11 +21,13 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
 from graftrec.faults import strike
 from graftrec.files import whole
-from graftrec.jobs import command, redact
+from graftrec.jobs import command
 from graftrec.phases import Going, has_transfer, run_plan, twin_plan
+from graftrec.redaction import redact
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
+from graftrec.report.screen import screen
 from graftrec.summary import Metrics, summary, write_units
 from graftrec.transfer.base import Transfer
 
@@ -123,12 +123,6 @@ def _loggers(tree: Mapping[str, Any], folder: Path) -> list[Any]:
     parent = folder.resolve().parent.name
     chosen = build(tree["logger"], folder=str(folder), config=redact(dict(tree)), group=parent)
     return [CsvLog(folder)] if isinstance(chosen, CsvLog) else [CsvLog(folder), chosen]
-
-
-def screen() -> Console:
-    """The terminal, or 120 columns where the output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
 
 
 def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graftrec.errors import described, outcome
+from graftrec.plain import tell
 from graftrec.ranks import Rank, outside
 from graftrec.stop import stop
 
@@ -58,7 +59,7 @@ def _attempt(given: dict[str, Any], folder: Path, rank: Rank) -> tuple[int, dict
         code, _ = outcome(error)
         echo = "graftrec.group" in sys.modules and sys.modules["graftrec.group"].is_echo(error)
         if code == 1 and not echo:
-            traceback.print_exc()
+            tell(traceback.format_exc())
         return code, described(error) | {"echo": echo}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
         (tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "conf" / name).write_text(text)
     monkeypatch.setattr(config, "conf_dir", lambda: tmp_path / "conf")
+    monkeypatch.setattr(config, "TASK", ("graftrec.errors.DataError",))  # it has to be some class of ours
     monkeypatch.chdir(tmp_path)
     trees: list[dict[str, Any]] = []
 
@@ -139,9 +141,31 @@ def test_hydras_flags_pass(jobs: list[Any], capsys: pytest.CaptureFixture[str]) 
 
 
 def test_doctor_knows_bad_versions() -> None:
-    good = dict.fromkeys(doctor.PACKAGES, "9.9.9")
+    good = dict.fromkeys(doctor.PACKAGES, "99.9.9")
     assert doctor.problems(good) == []
     assert len(doctor.problems({**good, "torch": "2.9.1+cpu", "pytorch-lightning": "2.6.3", "wandb": None})) == 3
+    floors = {name: floor for name, (floor, _) in doctor.FLOORS.items()}
+    assert doctor.problems({**good, **floors, "lightning": None}) == []
+    older = {"torch": "2.9.1", "pytorch-lightning": "2.6.5", "hydra-core": "1.3.7", "wandb": "0.28.1"}
+    older["pyarrow"] = "23.0.0"
+    for name, version in older.items():
+        (said,) = doctor.problems({**good, name: version})
+        assert said.startswith(f"{name} {version} ")
+        assert f"pip install '{name}>=" in said
+    (stolen,) = doctor.problems({**good, "lightning": "2.6.2"})
+    assert "change your keys" in stolen
+
+
+def test_the_known_bad_versions_cannot_be_installed() -> None:
+    """What doctor says of a machine, pyproject.toml asks of pip, and the tested environment has."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    asked = dict(re.findall(r'^  "([\w-]+)>=([\d.]+)', text, re.MULTILINE))
+    pins = dict(re.findall(r"^([\w-]+)==([\d.]+)", (Path(__file__).parents[2] / "constraints.txt").read_text(), re.M))
+    for name, (floor, _) in doctor.FLOORS.items():
+        assert doctor._numbers(asked[name]) >= doctor._numbers(floor), name
+        assert doctor._numbers(pins[name]) >= doctor._numbers(floor), name
+    assert all(doctor._numbers(asked["pytorch-lightning"]) > doctor._numbers(bad) for bad in doctor.STOLEN)
+    assert "lightning" not in pins  # another package of the same authors, the one that was stolen
 
 
 def test_doctor_never_shows_a_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         setattr(module, cls.__name__, cls)
     monkeypatch.setitem(sys.modules, "scratch", module)
     monkeypatch.setattr(config, "ALLOWED", (*config.ALLOWED, "scratch."))
+    monkeypatch.setattr(config, "TASK", ("scratch.Task",))
+    monkeypatch.setattr(config, "SLOTS", {"trunk": ("scratch.Trunk", "scratch.Wide"), "t": ("scratch.Task",)})
     conf = write(tmp_path / "conf", FILES)
     monkeypatch.setattr(config, "conf_dir", lambda: conf)
     return conf

@@ -43,6 +43,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     for name, units in (("small", 1), ("large", 9)):
         (tmp_path / "conf" / "trunk" / f"{name}.yaml").write_text(f"units: {units}")
     monkeypatch.setattr(config, "conf_dir", lambda: tmp_path / "conf")
+    monkeypatch.setattr(config, "TASK", ("graftrec.errors.DataError",))  # it has to be some class of ours
     monkeypatch.chdir(tmp_path)
     seeds: list[int] = []
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,19 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from omegaconf import OmegaConf
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from graftrec import config
+from graftrec import config, yaml_limits
 from graftrec.analysis.draws import holm, verdict
 from graftrec.analysis.paired import signed_ranks, t_test
 from graftrec.analysis.statistics import paired_difference
 from graftrec.errors import UserError, outcome
+from graftrec.files import whole
 from graftrec.metrics.scale import sign
+from graftrec.plain import tell
 from graftrec.report import words
+from graftrec.report.screen import screen
 
 Array = npt.NDArray[np.float64]
 ASIDE = ("seed", "logger", "hydra", "audit", "baselines", "twin")  # keys that make no other experiment
@@ -58,14 +58,13 @@ def run(argv: Sequence[str]) -> int:
             _write(Path(options["out"]), report)
     except UserError as error:
         for problem in error.problems:
-            print(f"graftrec: {problem} (exit code {error.exit_code})", file=sys.stderr)
+            tell(f"graftrec: {problem} (exit code {error.exit_code})")
         return error.exit_code
     except Exception as error:
         code, reason = outcome(error)
-        print(f"graftrec: {reason} (exit code {code})", file=sys.stderr)
+        tell(f"graftrec: {reason} (exit code {code})")
         return code
-    console = Console()
-    show(report, console if console.is_terminal else Console(width=120))
+    show(report, screen())
     return 0
 
 
@@ -138,7 +137,7 @@ def groups_of(runs: Sequence[Path]) -> list[Group]:
     """
     groups: list[Group] = []
     for path in dict.fromkeys(runs):
-        tree = config.plain(OmegaConf.load(path / "config.yaml"))
+        tree = yaml_limits.load(path / "config.yaml")
         kept = {key: value for key, value in tree.items() if key not in ASIDE}
         seed = int(tree.get("seed", 0))
         same = next((group for group in groups if group.tree == kept and seed not in group.runs), None)
@@ -311,6 +310,5 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
             return [plain(part) for part in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    with whole(path) as draft:
+        draft.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")

@@ -158,6 +158,8 @@ def _load(folder: Path) -> Interactions:
             raise ValueError(f"{folder / name} is damaged")
     whole = {}
     for name, (dtype, shape) in meta["arrays"].items():
+        if np.dtype(dtype).kind not in "biufM" or Path(name).name != name:
+            raise ValueError(f"{folder} is no cache of tables: '{name}' of {dtype}")
         path, size = folder / f"{name}.bin", int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if path.stat().st_size != size:
             raise ValueError(f"{path} should have {size} bytes")

@@ -42,14 +42,14 @@ class Fitted:
         path = data.folder / f"fitted_{zlib.crc32(part.tobytes()):08x}.npz"
         try:
             found = cls.__new__(cls)
-            with np.load(path) as arrays:
+            with np.load(path, allow_pickle=False) as arrays:
                 found._unpack(data, arrays)
             return found
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             made = cls(data, part)  # it is not there, or damaged
         draft = path.with_name(f".{os.getpid()}.{path.name}")
         try:
-            with open(draft, "wb") as file:
+            with open(draft, "xb") as file:  # not through a link that somebody put there
                 np.savez(file, **made._packed())
             os.replace(draft, path)
         except OSError:  # a cache that cannot be written saves no time and does no harm

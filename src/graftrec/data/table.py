@@ -22,6 +22,7 @@ LabelKind = Literal["binary", "number", "category"]
 Missing = Literal["keep", "drop"]
 
 DATE_PARTS = ("hour", "weekday", "day", "month", "year")
+MOST_BUCKETS = 2**24  # of a column: each is a row of a table
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ class Column:
             raise ValueError(f"clip should be [lowest, highest]. Found {list(self.clip)}.")
         if not 0 <= self.outliers < 0.5:
             raise ValueError(f"outliers should be in [0, 0.5). Found {self.outliers}.")
-        if self.buckets < 0 or self.length < 1:
-            raise ValueError(f"buckets and length should be positive. Found {self.buckets} and {self.length}.")
+        if not 0 <= self.buckets <= MOST_BUCKETS or self.length < 1:
+            most = f"and buckets at most {MOST_BUCKETS:,}"
+            raise ValueError(f"buckets and length should be positive, {most}. Found {self.buckets} and {self.length}.")
         odd = [part for part in self.parts if part not in DATE_PARTS]
         if odd:
             raise ValueError(f"parts should be of {', '.join(DATE_PARTS)}. Found {odd[0]}.")

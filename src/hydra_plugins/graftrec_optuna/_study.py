@@ -18,6 +18,7 @@ from optuna.trial import Trial, TrialState
 
 from graftrec.config import near
 from graftrec.errors import Pruned
+from graftrec.redaction import shown
 from graftrec.trial import VARIABLE, default_storage, part
 from hydra_plugins.graftrec_optuna._space import Space
 
@@ -75,7 +76,7 @@ class Search:
         if before not in (None, asked):
             differs = ", ".join(key for key in asked if before.get(key) != asked[key])
             raise CompactHydraException(
-                f"the study '{self.study_name}' in {self.storage} is of another search ({differs} differ); "
+                f"the study '{self.study_name}' in {shown(self.storage)} is of another search ({differs} differ); "
                 "set hydra.sweeper.study_name or hydra.sweep.dir"
             )
         self.study.set_user_attr("asked", asked)

@@ -19,6 +19,7 @@ from graftrec.data.clean import cored, deduplicated
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.encode import Builder, Shape, attributes
 from graftrec.data.file_columns import State
+from graftrec.data.names import wrong_name
 from graftrec.data.raw import Raw
 from graftrec.data.table import DAY, Attributes, Column, Floats, Interactions, LabelKind
 from graftrec.data.times import Clock, seconds
@@ -97,6 +98,8 @@ class Files(Dataset):
     ) -> None:
         if time_unit not in UNITS:
             raise ValueError(f"time_unit should be one of {', '.join(UNITS)}. Found {time_unit}.")
+        if wrong := wrong_name(name):
+            raise ValueError(f"name {wrong}. Found {name!r}.")
         if k_core < 0:
             raise ValueError(f"k_core should be at least 0. Found {k_core}.")
         if duplicates not in ("keep", "drop"):

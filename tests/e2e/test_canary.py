@@ -1,0 +1,111 @@
+"""A secret that was typed, stands in a file, a URL or the environment is in nothing that a run or a sweep leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graftrec import cli, jobs, redaction, train
+
+KINDS = ("typed", "file", "url", "env", "wandb")
+CANARY = {kind: f"canary{number}{number}-{kind}-6d1c" for number, kind in enumerate(KINDS)}
+QUICK = ["transfer.epochs=1", "twin=false", "baselines=false"]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Settings with a secret of every kind."""
+    conf = tmp_path / "conf" / "experiment"
+    conf.mkdir(parents=True)
+    (conf / "own.yaml").write_text(
+        f"# @package _global_\nown: {{password: {CANARY['file']}, address: 'postgresql://me:{CANARY['url']}@host/db', "
+        "cls_token: kept-token, num_tokens: 7, hub_token: '${oc.env:HUB_TOKEN}'}\n"
+    )
+    monkeypatch.setenv("GRAFTREC_ENV", "HUB_TOKEN")
+    monkeypatch.setenv("HUB_TOKEN", CANARY["env"])
+    monkeypatch.setenv("WANDB_API_KEY", CANARY["wandb"])
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    yield ["--config-dir", str(conf.parent), "experiment=own", f"+own.api_key={CANARY['typed']}"]
+    for name in [name for name in os.environ if name.startswith(redaction.VARIABLE)]:
+        del os.environ[name]
+
+
+def without_canary(folder: Path) -> int:
+    """How many files there are; none has a canary in its content or name."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        content = path.read_bytes() + str(path).encode()
+        assert [kind for kind in KINDS if CANARY[kind].encode() in content] == [], path
+    return len(files)
+
+
+def said_nothing(capsys: pytest.CaptureFixture[str]) -> str:
+    said = "".join(capsys.readouterr())
+    assert [kind for kind in KINDS if CANARY[kind] in said] == [], said[-3000:]
+    return said
+
+
+@pytest.mark.slow
+def test_a_run_with_wandb_holds_no_secret(
+    own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", *own, *QUICK, *shop_settings, "logger=wandb", "hydra.run.dir=runs/one"]) == 0
+    said = said_nothing(capsys)
+    assert "+own.api_key=***" in said  # how to get it again
+    assert "own.password" not in said
+    config = (tmp_path / "runs" / "one" / "config.yaml").read_text()
+    assert "cls_token: kept-token" in config
+    assert "num_tokens: 7" in config
+    assert "address: postgresql://***@host/db" in config
+    assert config.count("'***'") == 3
+    assert list((tmp_path / "runs" / "one").glob("wandb/**/*.wandb"))
+    assert without_canary(tmp_path / "runs") > 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+def test_a_sweep_holds_no_secret(
+    launcher: str, own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if launcher != "basic":
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    more = [
+        f"hydra/launcher={launcher}",
+        *(["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1"] if launcher == "basic" else []),
+    ]
+    assert cli.main(["train", "-m", *own, *QUICK, *shop_settings, "seed=0", *more]) == 0
+    said = said_nothing(capsys)
+    assert "+own.api_key=***" in said
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert {"jobs.jsonl", "sweep.json", "report.html"} <= {path.name for path in sweep.iterdir()}
+    assert without_canary(tmp_path / "runs") > 8
+
+
+@pytest.mark.slow
+def test_an_error_tells_no_secret(
+    own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def prepare(tree: dict[str, Any]) -> Any:
+        raise RuntimeError(f"no login with {tree['own']} and {os.environ['WANDB_API_KEY']}")
+
+    monkeypatch.setattr(train, "prepare", prepare)
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(jobs, "problems_of_tree", lambda tree: seen.update(tree) or [])
+    assert cli.main(["train", *own, *QUICK, *shop_settings, "hydra.run.dir=runs/one"]) == 1
+    assert seen["own"]["api_key"] == CANARY["typed"]  # the job itself has it
+    assert seen["own"]["hub_token"] == CANARY["env"]
+    said = said_nothing(capsys)
+    assert "Traceback" in said
+    assert "no login with" in said
+    assert cli.main(["train", "-m", *own, *QUICK, *shop_settings, "seed=0,1"]) == 1
+    assert cli.main(["train", *own, f"logger.api_key={CANARY['typed']}", f"seed={CANARY['typed']}"]) == 2
+    storage = f"hydra.sweeper.storage=postgresql://me:{CANARY['url']}@127.0.0.1:9/db"
+    assert cli.main(["train", "-m", "hydra/sweeper=optuna", "seed=0,1", *shop_settings, storage]) != 0
+    said_nothing(capsys)
+    assert without_canary(tmp_path / "runs") > 3
