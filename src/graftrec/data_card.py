@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,9 @@ from rich.text import Text
 from graftrec.assemble import protocol_of
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
+from graftrec.files import whole
 from graftrec.report import plots, terminal
-from graftrec.train import screen
+from graftrec.report.screen import screen
 
 Card = Mapping[str, Any]
 
@@ -39,9 +39,8 @@ def main(tree: Mapping[str, Any]) -> int:
     _lines(console, card)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        draft = out / ".card.json"
-        draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        os.replace(draft, out / "card.json")
+        with whole(out / "card.json") as draft:
+            draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         plots.data_card(card, out / "card.png")
         console.print(f"card     {out / 'card.json'}  {out / 'card.png'}", highlight=False)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from graftrec.data.datasets.files import TAKEN
 from graftrec.data.domains import slug
 from graftrec.data.file_columns import PARTS
 from graftrec.errors import UserError
+from graftrec.plain import plain
 
 NAMES = {
     "user": r"(user|customer|client|household|member|visitor|account|reviewer|person|session)",
@@ -60,7 +62,7 @@ def main(words: Sequence[str]) -> int:
     written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
     width = max(len(column) for column, _, _ in guess.why)
     for column, kind, reason in guess.why:
-        print(f"  {column:{width}}  {kind:8} {reason}")
+        print(f"  {plain(column):{width}}  {kind:8} {plain(reason)}")
     folder = written[0].parents[1]
     print(
         f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong"
@@ -145,15 +147,15 @@ def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
         raise UserError(
             "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user and item"
         )
-    keys = [f"{role}: {_quoted(column)}" for role, column in guess.keys.items()]
+    keys = [f"{role}: {_value(column)}" for role, column in guess.keys.items()]
     keys += [f"time_unit: {guess.unit}"] if guess.unit not in ("", "date") else []
     lists = []
     for kinds, columns in (("features", guess.features), ("labels", guess.labels)):
         lists += [f"{kinds}:", *(f"  {_quoted(column)}: {kind}" for column, kind in columns.items())] if columns else []
-    lists += [f"known_after: [{', '.join(map(_quoted, guess.after))}]"] if guess.after else []
+    lists += [f"known_after: [{', '.join(map(_value, guess.after))}]"] if guess.after else []
     texts = {
         f"dataset/{name}.yaml": "\n".join(
-            ["_target_: graftrec.data.datasets.files.Files", f"path: {_quoted(path)}", f"name: {name}", *keys, *lists]
+            ["_target_: graftrec.data.datasets.files.Files", f"path: {_value(path)}", f"name: {name}", *keys, *lists]
         )
     }
     tasks = []
@@ -198,7 +200,7 @@ def _task(task: str, prefix: str, label: str, kind: str) -> str:
         [
             "defaults:", f"  - /head@{task}.head: mlp", f"  - /loss@{task}.loss: {loss}", f"{task}:",
             f"  _target_: graftrec.tasks.{named}", f"  stream: {prefix}{'baskets' if ranks else 'rows'}",
-            f"  column: {'bought' if ranks else _quoted(label)}",
+            f"  column: {'bought' if ranks else _value(label)}",
         ]
     )  # fmt: skip
 
@@ -266,7 +268,12 @@ def _pattern(files: list[str]) -> str:
 
 def _quoted(text: str) -> str:
     """Always in quotes: a column called ``no`` is no boolean."""
-    return "'" + text.replace("'", "''") + "'"
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
+
+
+def _value(text: str) -> str:
+    """A text that refers to nothing: a column may be called ``${oc.env:HOME}``."""
+    return _quoted(text.replace("${", "\\${"))
 
 
 def run(words: Sequence[str]) -> int:

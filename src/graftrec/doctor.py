@@ -10,7 +10,20 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "wandb", "polars")
+from graftrec.plain import plain
+
+PACKAGES = (
+    "torch", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "wandb", "polars", "pyarrow", "torchjd",
+)  # fmt: skip
+# What is known of versions: package -> the first that is right, and why those before it are not.
+FLOORS = {
+    "torch": ("2.10", "can be made to run code by a weights file (CVE-2026-24747)"),
+    "pytorch-lightning": ("2.6.6", "builds what a checkpoint's metadata names (CVE-2026-58659)"),
+    "hydra-core": ("1.3.8", "builds more than a configuration should name (GHSA-2cp2-2r3c-7p7r, GHSA-37p2-j732-x8pj)"),
+    "wandb": ("0.28.2", "waits without end for a server that is not there"),
+    "pyarrow": ("23.0.1", "has readers with memory holes (CVE-2023-47248, CVE-2026-25087)"),
+}
+STOLEN = ("2.6.2", "2.6.3")  # releases of Lightning that ran code on import and sent tokens away (30 April 2026)
 
 
 def main() -> int:
@@ -34,13 +47,15 @@ def problems(found: dict[str, str | None]) -> list[str]:
     """What is missing, and versions that are known to be bad."""
     wrong = [f"{name} is missing: pip install {name}" for name in PACKAGES if found.get(name) is None]
     for name in ("lightning", "pytorch-lightning"):
-        if found.get(name) in ("2.6.2", "2.6.3"):
-            wrong.append(f"{name} {found[name]} is a known bad release: pip install 'pytorch-lightning>=2.6.6,<2.7'")
-    torch = found.get("torch")
-    if torch and _numbers(torch) < (2, 10):
-        wrong.append(
-            f"torch {torch} can be made to run code by a weights file (CVE-2026-24747): pip install 'torch>=2.10'"
-        )
+        if found.get(name) in STOLEN:
+            wrong.append(
+                f"{name} {found[name]} is a known bad release that steals tokens: change your keys, and "
+                "pip install 'pytorch-lightning>=2.6.6,<2.7'"
+            )
+    for name, (floor, why) in FLOORS.items():
+        here = found.get(name)
+        if here and here not in STOLEN and _numbers(here) < _numbers(floor):
+            wrong.append(f"{name} {here} {why}: pip install '{name}>={floor}'")
     return wrong
 
 
@@ -52,7 +67,7 @@ def _version(name: str) -> str | None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
 def _cores() -> int:
@@ -83,7 +98,7 @@ def _wandb() -> str:
     """Whether a run would reach the server; the key itself is never shown."""
     mode = os.environ.get("WANDB_MODE")
     if mode:
-        return f"WANDB_MODE={mode}"
+        return f"WANDB_MODE={plain(mode)}"
     if os.environ.get("WANDB_API_KEY"):
         return "a key is set in WANDB_API_KEY"
     try:

@@ -25,7 +25,8 @@ def whole(path: Path, lasting: bool = False) -> Iterator[Path]:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     draft.unlink(missing_ok=True)
-    try:
+    try:  # ours and no link that somebody put there; the rights are what the umask leaves
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666))
         yield draft
         if lasting:
             sync(draft)

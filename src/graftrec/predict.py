@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.console import Console
 
+from graftrec.csv_safe import guarded
 from graftrec.errors import DataError, UserError
+from graftrec.files import whole
 from graftrec.recommender import Recommender
+from graftrec.report.screen import screen
 
 FORMATS = (".parquet", ".csv")
 
@@ -32,11 +33,12 @@ def main(tree: Mapping[str, Any]) -> int:
     users = _users(tree["users"], recommender, tree["at"])
     frame = recommender.recommend(users, int(tree["k"]), tree["seen"], tree["at"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}")
-    frame.write_parquet(draft) if out.suffix == ".parquet" else frame.write_csv(draft)
-    os.replace(draft, out)
-    console = Console()
-    console.print(f"{len(frame):,} rows for {len(users):,} users in {out}", highlight=False)
+    with whole(out) as draft:
+        if out.suffix == ".parquet":
+            frame.write_parquet(draft)
+        else:
+            (frame if tree["formulas"] else guarded(frame)).write_csv(draft)
+    screen().print(f"{len(frame):,} rows for {len(users):,} users in {out}")
     return 0
 
 

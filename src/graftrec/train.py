@@ -27,7 +27,7 @@ from graftrec.redaction import redact
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
-from graftrec.report.screen import screen
+from graftrec.report.screen import Screen, screen
 from graftrec.summary import Metrics, summary, write_units
 from graftrec.transfer.base import Transfer
 
@@ -35,7 +35,7 @@ from graftrec.transfer.base import Transfer
 def train(tree: Mapping[str, Any], folder: Path) -> float:
     """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
     first = group.is_first()  # of several processes only the first one writes and shows things
-    console = screen() if first else Console(quiet=True)
+    console = screen() if first else Screen(quiet=True)
     going = going_on(tree, console.print)
     checkpoints = folder / "checkpoints"
     if first:

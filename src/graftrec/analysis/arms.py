@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import statistics
 import time
@@ -21,7 +20,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from graftrec import __version__, config, group
@@ -30,11 +28,13 @@ from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.base import Stage
 from graftrec.errors import UserError
+from graftrec.files import whole
 from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
 from graftrec.phases import Arm, has_transfer, restore, test_plan, train_plan, twin_plan
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
+from graftrec.report.screen import Screen
 from graftrec.transfer.base import Phase, Transfer
 
 Tree = Mapping[str, Any]
@@ -163,7 +163,7 @@ def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     if first:
         shutil.rmtree(job.folder, ignore_errors=True)  # half a training is none
         job.folder.mkdir(parents=True)
-    begun, silent = time.monotonic(), Console(file=StringIO())
+    begun, silent = time.monotonic(), Screen(file=StringIO())
     logs = [CsvLog(job.folder)] if first else []
     arm = train_plan(job.tree, protocol, plan_of(job.tree), job.folder, logs, lambda name: PhaseProgress(name, silent))
     if not first:
@@ -198,9 +198,8 @@ def test_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     if who is None:
         who = row_users(protocol, job.tree["target"][job.arm.target], "test", len(next(iter(units.values()), [])))
     columns = {name: values.double().numpy() for name, values in units.items()}
-    draft = job.folder / f".units.{os.getpid()}"
-    pl.DataFrame({"user": np.asarray(who).astype(np.int64), **columns}).write_parquet(draft)
-    os.replace(draft, job.folder / "units.parquet")
+    with whole(job.folder / "units.parquet") as draft:
+        pl.DataFrame({"user": np.asarray(who).astype(np.int64), **columns}).write_parquet(draft)
     test = {name: value.value for name, value in arm.test[job.arm.target].items()}
     found = status(job.folder) | {"state": "tested", "test": test}
     write_status(job.folder, found)
@@ -294,7 +293,5 @@ def _seen(path: Path) -> dict[str, float]:
 
 def write_status(folder: Path, content: Mapping[str, Any]) -> None:
     """Write an arm's ``status.json``, all of it or nothing."""
-    path = folder / "status.json"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    with whole(folder / "status.json") as draft:
+        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

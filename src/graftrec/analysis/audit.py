@@ -32,9 +32,10 @@ from graftrec.ranks import outside, processes
 from graftrec.report import audit_page, heat_map, matrix_table, terminal
 from graftrec.report.jobs_progress import JobsProgress
 from graftrec.report.logs import CsvLog
+from graftrec.report.screen import screen
 from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import RankingTask
-from graftrec.train import prepare, screen
+from graftrec.train import prepare
 
 Tree = Mapping[str, Any]
 MOST_WORKERS = 4

@@ -25,11 +25,12 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from graftrec.data.names import wrong_name
 from graftrec.errors import DataError, UserError
 
 BLOCK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
-MAX_BYTES, MAX_RATIO = 2_000_000_000, 200  # of the members of an archive
+MAX_BYTES, MAX_RATIO, MAX_MEMBERS = 2_000_000_000, 200, 100_000  # of the members of an archive
 LOCAL = ("127.0.0.1", "localhost")  # the only hosts that may be asked without TLS
 PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 UNREACHABLE = (OSError, http.client.HTTPException, ValueError)  # ValueError: a redirect to what is no URL
@@ -184,6 +185,8 @@ class _Redirects(HTTPRedirectHandler):
 
 def _unzip(archive: Path, folder: Path, members: Sequence[str]) -> None:
     with zipfile.ZipFile(archive) as packed:
+        if len(packed.infolist()) > MAX_MEMBERS:
+            raise _bad(archive, f"has more than {MAX_MEMBERS:,} members")
         infos = [info for info in packed.infolist() if info.filename in members]
         _check_found(archive, [info.filename for info in infos], members)
         if sum(info.file_size for info in infos) > MAX_BYTES:
@@ -207,7 +210,9 @@ def _untar(archive: Path, folder: Path, members: Sequence[str]) -> None:
     with gzip.open(archive) as stream:
         bounded = cast(IO[bytes], _Bounded(archive, stream, limit))  # of a file, a stream of tar only needs to read
         with tarfile.open(fileobj=bounded, mode="r|") as packed:
-            for info in packed:
+            for number, info in enumerate(packed):
+                if number >= MAX_MEMBERS:
+                    raise _bad(archive, f"has more than {MAX_MEMBERS:,} members")
                 if info.name in found:
                     raise _bad(archive, f"has more than one member {info.name}")
                 if info.name in members:
@@ -254,8 +259,7 @@ def _copy(archive: Path, stream: IO[bytes], path: Path, size: int) -> None:
 
 
 def _check_name(archive: Path, name: str) -> None:
-    parts = name.split("/")
-    if {"", ".", ".."} & set(parts) or "\\" in name or ":" in parts[0]:
+    if any(map(wrong_name, name.split("/"))):
         raise _bad(archive, f"its member {name!r} would lead out of the folder")
 
 

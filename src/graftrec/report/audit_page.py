@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from graftrec.files import whole
 from graftrec.report import words
 from graftrec.report.matrix_table import cohorts, few, main_cells, name_of, rows, sentences
 from graftrec.report.page import page
@@ -20,9 +20,8 @@ def write(folder: Path, report: Report) -> Path:
     """Write ``report.html`` into an audit's folder and return its path."""
     title = f"transfer audit · {folder.resolve().name}"
     path = folder / "report.html"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(page(title, f"<h1>{escape(title)}</h1>\n{section(folder, report)}"), encoding="utf-8")
-    os.replace(temporary, path)
+    with whole(path) as draft:
+        draft.write_text(page(title, f"<h1>{escape(title)}</h1>\n{section(folder, report)}"), encoding="utf-8")
     return path
 
 

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from graftrec.metrics.scale import sign
 from graftrec.report import words
 from graftrec.report.matrix_table import cohorts, few, main_cells, rows
-from graftrec.report.plots import INK
+from graftrec.report.plots import INK, verbatim
 
 MOST = 5  # panels
 COLOURS = "RdBu"  # safe for colour-blind readers: red hurts, blue helps, white where nothing changes
@@ -54,11 +54,11 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
             alpha=np.where(decided[at], 1.0, PALE),
         )
         _panel(own, report, panel, names, targets, limit or 1.0)
-    axes[0].set_yticks(range(len(names)), [_short(name) for name in names], fontsize=10)
+    axes[0].set_yticks(range(len(names)), [verbatim(name, 28) for name in names], fontsize=10)
     bar = figure.colorbar(shown, ax=list(axes), fraction=0.03, pad=0.02)
     bar.set_label("change for the better, against the twin", fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
-    metrics = ", ".join(dict.fromkeys(report["main"].values()))
+    metrics = verbatim(", ".join(dict.fromkeys(report["main"].values())), 80)
     title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])} · framed: helps or hurts"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     figure.savefig(out_png, dpi=150, format="png")
@@ -68,8 +68,8 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
 def _panel(
     axes: Any, report: Mapping[str, Any], cohort: str | None, names: list[str], targets: list[str], limit: float
 ) -> None:
-    axes.set_title(words.label(cohort) if cohort else "overall", fontsize=10, loc="left", color=INK)
-    axes.set_xticks(range(len(targets)), [f"-> {_short(target)}" for target in targets], fontsize=9)
+    axes.set_title(verbatim(words.label(cohort)) if cohort else "overall", fontsize=10, loc="left", color=INK)
+    axes.set_xticks(range(len(targets)), [f"-> {verbatim(target, 28)}" for target in targets], fontsize=9)
     axes.tick_params(length=0, colors=INK)
     axes.set_xticks(np.arange(len(targets) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
@@ -106,9 +106,3 @@ def _delta(cell: Mapping[str, Any] | None) -> float:
         return math.nan
     value = words.number(cell.get("delta"))
     return math.nan if value is None else sign(str(cell["metric"])) * value
-
-
-def _short(text: str, most: int = 28) -> str:
-    """Text from data: printable, short, and no formula to matplotlib."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return (clean if len(clean) <= most else clean[: most - 1] + "…").replace("$", r"\$")

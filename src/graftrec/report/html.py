@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from graftrec.files import whole
 from graftrec.report import auto_table, plots, words
 from graftrec.report.page import page
 
@@ -32,7 +32,10 @@ def write_report(folder: Path, command: str | None = None) -> Path:
     parts += [_facts("Training", {**words.table(metrics, "fit"), **words.table(metrics, "chosen")})]
     parts += [_facts("Data", card), _config(config), _again(folder, command)]
     text = page(title, "\n".join(part for part in parts if part))
-    return _write(folder / "report.html", text)
+    path = folder / "report.html"
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return path
 
 
 def _head(title: str, card: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -170,10 +173,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #667085; --line: #e2e5ea; --page: #fbfbfc; --card: #fff;
   --good: #00734f; --bad: #b3261e; --accent: #0072b2; }

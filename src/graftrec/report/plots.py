@@ -229,7 +229,7 @@ def clean(axes: Axes) -> None:
 
 def _nothing(axes: Axes, why: str) -> None:
     axes.set_axis_off()
-    axes.text(0.5, 0.5, why, ha="center", va="center", fontsize=11, color=INK, transform=axes.transAxes)
+    axes.text(0.5, 0.5, verbatim(why, 200), ha="center", va="center", fontsize=11, color=INK, transform=axes.transAxes)
 
 
 def verbatim(text: str, most: int = 42) -> str:

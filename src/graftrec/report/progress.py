@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tim
 from rich.text import Text
 from torch import Tensor
 
+from graftrec.report.screen import Screen
+
 LOSSES = ("source", "target", "shared")
 
 
@@ -40,7 +42,7 @@ class PhaseProgress(ProgressBar):
     ) -> None:
         super().__init__()
         self.name, self.rows = name, rows
-        self.console = console or Console(file=sys.stdout)
+        self.console = console or Screen(file=sys.stdout)
         self.live = self.console.is_terminal
         self._enabled = True
         self._bar: Progress | None = None

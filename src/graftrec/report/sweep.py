@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from graftrec import ledger
+from graftrec.files import whole
 from graftrec.ledger import Entry
 from graftrec.report import sweep_page, words
+from graftrec.report.screen import screen
 from graftrec.report.sweep_shares import importance
 
 METRICS = 3  # of the test that a screen has room for
@@ -82,10 +83,10 @@ def write(folder: Path, jobs: Sequence[Entry], command: str, single: Callable[[E
         "importance": shares,
         "importance_is": how,
     }
-    _replace(folder / "sweep.json", json.dumps(report, indent=2) + "\n")
+    with whole(folder / "sweep.json") as draft:
+        draft.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     sweep_page.write(folder, report, list(zip(jobs, metrics, strict=True)))
-    console = Console()
-    console = console if console.is_terminal else Console(width=120)
+    console = screen()
     console.print(sweep_table(list(zip(jobs, metrics, strict=True))))
     for line in sentences(report, jobs):
         console.print(line, soft_wrap=True)
@@ -127,9 +128,3 @@ def _metrics(folder: Path) -> dict[str, Any]:
     path = folder / "metrics.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
-
-
-def _replace(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from graftrec.files import whole
 from graftrec.ledger import Entry
 from graftrec.report import words
 from graftrec.report.page import page
@@ -27,9 +28,8 @@ def write(folder: Path, report: Mapping[str, Any], jobs: Sequence[tuple[Entry, M
               (("Settings and score", lines), ("What the score depends on", bars)) if png]  # fmt: skip
     parts += [_jobs(report, jobs), f"<h2>Run it again</h2>\n<pre>{escape(report['command'])}</pre>"]
     path = folder / "report.html"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(page(title, "\n".join(part for part in parts if part)), encoding="utf-8")
-    os.replace(draft, path)
+    with whole(path) as draft:
+        draft.write_text(page(title, "\n".join(part for part in parts if part)), encoding="utf-8")
     return path
 
 
@@ -60,7 +60,7 @@ def _jobs(report: Mapping[str, Any], jobs: Sequence[tuple[Entry, Mapping[str, An
         seconds = words.DASH if job.seconds is None else f"{job.seconds:.1f}"
         name = escape(said["name"] or job.folder or "job")
         shown = "".join(f"<td>{cell}</td>" for cell in (seconds, words.shown(job.score), *map(words.shown, values)))
-        link = f'<a href="{escape(job.folder)}/report.html">{name}</a>' if found else name
+        link = f'<a href="./{quote(job.folder)}/report.html">{name}</a>' if found else name
         why = f' title="{escape(job.reason)}"' if job.reason else ""
         mark = ' class="main"' if job.folder and job.folder == best else ""
         rows.append(f'<tr{mark}><th>{link}</th><td class="word"{why}>{escape(job.state)}</td>{shown}</tr>')
