@@ -13,6 +13,7 @@ MOST = {
     ),
     **dict.fromkeys(("kernel", "shared_experts", "task_experts", "newest", "support"), 1_024),
     **dict.fromkeys(("batch_size", "positions", "length", "negatives", "top", "k"), 2**24),
+    **dict.fromkeys(("devices", "num_nodes"), 4_096),
     "buckets": 2**24,
 }
 

@@ -74,11 +74,11 @@ def test_a_sweep_holds_no_secret(
 ) -> None:  # fmt: skip
     if launcher != "basic":
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    more = [
-        f"hydra/launcher={launcher}",
-        *(["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1"] if launcher == "basic" else []),
-    ]
-    assert cli.main(["train", "-m", *own, *QUICK, *shop_settings, "seed=0", *more]) == 0
+    more = {  # one job each: a trial of a study, and a process of submitit's
+        "basic": ["seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1"],
+        "submitit_local": ["seed=0", "hydra/launcher=submitit_local"],
+    }[launcher]
+    assert cli.main(["train", "-m", *own, *QUICK, *shop_settings, *more]) == 0
     said = said_nothing(capsys)
     assert "+own.api_key=***" in said
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()

@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graftrec import bounds, checkpoint, config, files
+from graftrec.analysis.audit import settings
 from graftrec.assemble import protocol_of, streams_of
 from graftrec.data import download
 from graftrec.data.datasets.files import Files
 from graftrec.data.domains import slug
 from graftrec.data.names import wrong_name
 from graftrec.data.table import Column
-from graftrec.errors import DataError
+from graftrec.errors import DataError, UserError
 
 Compose = Callable[[list[str]], dict[str, Any]]
 WRONG = [
@@ -192,11 +193,15 @@ def test_a_number_that_no_machine_has_room_for_is_refused_by_name(number: int) -
         "trunk.hidden.1": {"trunk": {"_target_": "graftrec.trunks.shared_bottom.SharedBottom", "hidden": [8, number]}},
         "candidates.min_users": {"candidates": {"_target_": "graftrec.data.sampling.Candidates", "min_users": number}},
         "history.length": {"history": {"_target_": "graftrec.data.sampling.History", "length": number}},
+        "trainer.devices": {"trainer": {"_target_": "pytorch_lightning.Trainer", "devices": number}},
         "trainer.max_steps": {"trainer": {"_target_": "pytorch_lightning.Trainer", "max_steps": number}},
     }
     for place, tree in places.items():
         found = config.problems_of_tree(tree)
         assert any(problem.startswith(f"{place}: should be at most") for problem in found), (place, found)
+    for key in ("seeds", "draws", "workers"):
+        with pytest.raises(UserError, match=f"audit.{key}: should be a whole number"):
+            settings({"audit": {key: number}})
 
 
 def test_the_bounds_of_sizes_and_of_seeds() -> None:

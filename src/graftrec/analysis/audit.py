@@ -113,14 +113,14 @@ def settings(tree: Tree) -> dict[str, Any]:
     return found
 
 
-def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
+def _whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "seeds": (lambda value: _whole(value, 1), "a whole number of at least 1"),
-    "draws": (lambda value: _whole(value, 1000), "a whole number of at least 1000"),
-    "workers": (lambda value: value is None or _whole(value, 1), "a whole number of at least 1, or null"),
+    "seeds": (lambda value: _whole(value, 1, 10_000), "a whole number of at least 1, at most 10,000"),
+    "draws": (lambda value: _whole(value, 1000, 10**7), "a whole number of at least 1000, at most 10,000,000"),
+    "workers": (lambda value: value is None or _whole(value, 1, 1024), "a whole number from 1 to 1,024, or null"),
     "twins": (lambda value: isinstance(value, list) and set(value) <= set(TWINS), "a list of same and wide"),
     "both_ways": (lambda value: isinstance(value, bool), "true or false"),
 }
