@@ -104,19 +104,19 @@ def exchange(tables: Iterable[nn.Parameter]) -> None:
         if table.grad is None or not table.grad.is_sparse:
             continue
         rows, values = summed(table.grad)
-        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world())]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-        most = max(int(count) for count in counts)
-        padded = torch.zeros(most, dtype=rows.dtype, device=rows.device)
-        vectors = torch.zeros(most, values.shape[1], dtype=values.dtype, device=values.device)
-        padded[: len(rows)], vectors[: len(rows)] = rows, values / world()
-        all_rows, all_vectors = ([torch.empty_like(part) for _ in counts] for part in (padded, vectors))
-        dist.all_gather(all_rows, padded)
-        dist.all_gather(all_vectors, vectors)
-        kept = [slice(int(count)) for count in counts]
+        counts = torch.zeros(world(), dtype=torch.int64, device=rows.device)
+        dist.all_gather(list(counts.split(1)), torch.tensor([len(rows)], device=rows.device))
+        counted = counts.tolist()
+        width = rows.element_size() // values.element_size()  # of a row's number as the same bytes: all goes at once
+        own = values.new_zeros(max(counted), width + values.shape[1])
+        own[: len(rows), :width] = rows.view(values.dtype).view(len(rows), width)
+        own[: len(rows), width:] = values / world()
+        everybodys = [torch.empty_like(own) for _ in counted]
+        dist.all_gather(everybodys, own)
+        both = torch.cat([part[:count] for part, count in zip(everybodys, counted, strict=True)])
         together = torch.sparse_coo_tensor(
-            torch.cat([part[own] for part, own in zip(all_rows, kept, strict=True)])[None],
-            torch.cat([part[own] for part, own in zip(all_vectors, kept, strict=True)]),
+            both[:, :width].contiguous().view(rows.dtype).view(1, len(both)),
+            both[:, width:],
             table.shape,
             check_invariants=False,
         )

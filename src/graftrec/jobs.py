@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graftrec.config import fingerprint, problems_of_tree
-from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, RankError, UserError, outcome
+from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, RankError, Stopped, UserError, outcome
 from graftrec.files import sweep, whole
 from graftrec.launch import PATIENCE, launch
 from graftrec.plain import tell
@@ -87,11 +87,16 @@ def _beside(tree: dict[str, Any], out: Path, group: Any, give_up: Callable[[str]
         score = float(import_module(WORK["train"]).train(tree, out))
         group.end()
         return score
-    except Exception as error:
+    except BaseException as error:
+        reason = outcome(error)[1]
         if not group.is_echo(error):
-            watch.fail(outcome(error)[1])
+            watch.fail(reason)
             raise
-        raise RankError(watch.blame() or outcome(error)[1]) from error
+        stop.listening = True  # torchrun tells those that are left to end, before they can say why
+        why = watch.blame() or reason
+        if isinstance(error, Stopped) and "stopped by" in why:
+            raise
+        raise RankError(why) from error
 
 
 def _run(
