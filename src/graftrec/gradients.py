@@ -105,7 +105,7 @@ def exchange(tables: Iterable[nn.Parameter]) -> None:
             continue
         rows, values = summed(table.grad)
         counts = torch.zeros(world(), dtype=torch.int64, device=rows.device)
-        dist.all_gather(list(counts.split(1)), torch.tensor([len(rows)], device=rows.device))
+        dist.all_gather(list(torch.split(counts, 1)), torch.tensor([len(rows)], device=rows.device))
         counted = counts.tolist()
         width = rows.element_size() // values.element_size()  # of a row's number as the same bytes: all goes at once
         own = values.new_zeros(max(counted), width + values.shape[1])
