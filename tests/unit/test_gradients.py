@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from graftrec.balancers.base import Balancer
@@ -24,6 +23,7 @@ from graftrec.schema import Feature, Label, Schema, Stream, Table
 from graftrec.tasks.base import Task
 from graftrec.tasks.binary import Binary
 from graftrec.trunks.mmoe import MMoE
+from processes import spawn
 
 ROWS = 12
 TASKS = ("a", "b", "c")
@@ -100,7 +100,7 @@ def worker(rank: int, folder: str, at: str, sparse: bool) -> None:
 @pytest.mark.parametrize("at", ["representation", "layer", "trunk"])
 def test_two_processes_take_the_steps_of_one(at: str, sparse: bool, tmp_path: Path) -> None:
     whole = stepped(model(Watching(at), sparse), slice(None))
-    mp.spawn(worker, (str(tmp_path), at, sparse), 2)
+    spawn(worker, (str(tmp_path), at, sparse))
     for rank in range(2):
         for name, value in torch.load(f"{tmp_path}/{rank}.pt", weights_only=True).items():
             torch.testing.assert_close(value, whole[name], atol=2e-5, rtol=1e-4)
@@ -179,4 +179,4 @@ def exchanged() -> None:
 @pytest.mark.slow
 def test_rows_of_all_processes_are_averaged(tmp_path: Path) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    mp.spawn(meet, (str(tmp_path), exchanged), 2)
+    spawn(meet, (str(tmp_path), exchanged))

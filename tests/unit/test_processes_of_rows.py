@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from graftrec.balancers.sum import Sum
@@ -22,6 +21,7 @@ from graftrec.schema import Feature, Label, Schema, Stream, Table
 from graftrec.tasks.regression import Regression
 from graftrec.transfer.lora import LowRankChanges
 from graftrec.trunks.shared_bottom import SharedBottom
+from processes import spawn
 
 ROWS, WIDTH = 9, 4
 Y = Label("y", "number")
@@ -75,7 +75,7 @@ def test_ddp_leaves_alone_what_is_read_by_rows(changed: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("changed", [False, True])
 def test_two_processes_have_the_gradients_of_one(changed: bool, tmp_path: Path) -> None:
-    spawn(work, (changed, str(tmp_path)), 2)
+    spawn(work, (changed, str(tmp_path)))
     made = module(changed)
     expected = gradients(made, made, slice(None))
     for rank in range(2):

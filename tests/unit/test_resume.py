@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from graftrec import faults
+from graftrec import checkpoint, faults
 from graftrec.assemble import assemble, protocol_of, streams_of
 from graftrec.checkpoint import BEST, LAST, PREVIOUS, check_fit, configuration, load, weights
 from graftrec.config import arguments, build, resolve
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import DataError, outcome
+from graftrec.keeper import Keeper
 from graftrec.phases import Going, run_plan, train_plan, twin_plan
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
 from graftrec.stop import stop
 from graftrec.transfer.base import ROLES
+from processes import server
 
 Compose = Callable[[list[str]], dict[str, Any]]
 TASKS = ["task@source=[interest]", "task@target=[recommend]", "task@shared=[relevance]"]
@@ -223,16 +225,20 @@ def test_a_twin_goes_on_after_a_plan_that_ended(joint: Run, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "setting", [{"accumulate_grad_batches": 2}, {"val_check_interval": 3}], ids=["accumulates", "validates"]
+    "setting",
+    [{"accumulate_grad_batches": 2}, {"val_check_interval": 3}, {"limit_train_batches": 4}],
+    ids=["accumulates", "validates", "short epochs"],
 )
-@pytest.mark.parametrize("fault", ["train:3:sigint", "train:5:sigint", "val:3:sigint"])
-def test_other_loops_go_on_as_well(setting: dict[str, Any], fault: str, joint: Run, tmp_path: Path) -> None:
+def test_other_loops_go_on_as_well(setting: dict[str, Any], joint: Run, tmp_path: Path) -> None:
     more = {"trainer": {**joint.tree["trainer"], **setting}, "balancer": SUM}
     whole = joint.at(tmp_path / "whole", **more)
     assert whole.go() == 0
-    again, code = stopped_and_gone_on(joint.at(tmp_path, **more), tmp_path / "run", fault)
-    assert code == 130
-    assert_same(whole, again)
+    if "limit_train_batches" in setting:
+        assert load(whole.folder / "checkpoints" / LAST)["global_step"] == 2 * setting["limit_train_batches"]
+    for number, fault in enumerate(["train:3:sigint", "train:5:sigint", "val:3:sigint"]):
+        again, code = stopped_and_gone_on(joint.at(tmp_path, **more), tmp_path / str(number), fault)
+        assert code == 130
+        assert_same(whole, again)
 
 
 def damaged(path: Path) -> None:
@@ -308,46 +314,101 @@ def test_a_checkpoint_of_the_first_schema_still_serves(shop: Path, joint: Run, t
     assert "begun by a version that could not go on" in (tmp_path / "run" / "reason").read_text()
 
 
+# --- the kill matrix: at each of ten batches, in validation and while saving, by each signal
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The uninterrupted run, and what each of its saves was for: ``batch``, ``validation``, ``epoch`` or ``best``."""
+
+    run: Run
+    saves: list[str]
+
+
 @pytest.fixture(scope="module")
-def matrix(joint: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def matrix(joint: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Matrix]:
     """Ten batches with five validations, of three batches each, and a save after each batch."""
     trainer = {**joint.tree["trainer"], "val_check_interval": 2}
     transfer = {**joint.tree["transfer"], "epochs": 1}
     tree = {"trainer": trainer, "transfer": transfer, "save_every": 0.0}
     tree["protocol"] = {**joint.tree["protocol"], "batch_size": TEN}
-    joint.protocol.batch_size = TEN
-    run = joint.at(tmp_path_factory.mktemp("matrix"), **tree)
-    assert run.go(test=False) == 0
-    joint.protocol.batch_size = joint.tree["protocol"]["batch_size"]
-    assert load(run.folder / "checkpoints" / LAST)["global_step"] == 10
-    return run
+    run, saves = joint.at(tmp_path_factory.mktemp("matrix"), **tree), []
+    keep, save = Keeper._save, checkpoint.save
+
+    def kept(self: Keeper, trainer: Any, place: str) -> None:
+        saves.append(place)
+        keep(self, trainer, place)
+
+    def saved(content: Any, path: Path, keep: str = "") -> None:
+        saves.extend(["best"] * (path.name == BEST))
+        save(content, path, keep)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(joint.protocol, "batch_size", TEN)
+        with pytest.MonkeyPatch.context() as watched:
+            watched.setattr(Keeper, "_save", kept)
+            watched.setattr(checkpoint, "save", saved)
+            assert run.go(test=False) == 0
+        assert load(run.folder / "checkpoints" / LAST)["global_step"] == 10
+        assert saves[:5] == ["batch", "validation", "best", "batch", "validation"]
+        yield Matrix(run, saves)
 
 
-def killed(tree: dict[str, Any], folder: Path, fault: str) -> None:
-    """What a process of its own does that is to be killed."""
+def in_a_process(tree: dict[str, Any], folder: Path, fault: str, going: Going | None) -> None:
+    """What a process does that is to be killed. It reads the data itself: polars' threads would not survive a fork."""
     protocol = protocol_of(tree)
     protocol.prepare(streams_of(tree), judged=streams_of(tree, ("target",)))
     torch.set_num_threads(1)
-    Run(tree, protocol, folder).go(fault, test=False)
+    Run(tree, protocol, folder).go(fault, going, test=False)
+
+
+def killed(run: Run, fault: str, going: Going | None) -> int | None:
+    """Train in a process of its own, for a signal that no process survives; its exit code."""
+    process = server().Process(target=in_a_process, args=(run.tree, run.folder, fault, going))
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+CODES = {"sigterm": 143, "sigint": 130, "sigkill": -9}
+# Each run goes on where the one before was struck. A batch that a kill cost, or a validation, is done again, so the
+# count of what is passed before the next strike is one more; a validation has three batches.
+COUNTS = {("train", "sigterm"): [1] * 10, ("train", "sigint"): [1] * 10, ("train", "sigkill"): [1, *[2] * 9]}
+COUNTS |= {("val", kind): [1, 2, 3, 4, 2, 3, 4, 2, 3, 4] for kind in CODES}
+
+
+def chains(saves: Sequence[str], kind: str) -> list[list[int]]:
+    """Counts that strike each of the first ten saves once, at one of its four points, in runs that go on."""
+    open_, found = list(range(10)), []
+    while open_:
+        state, counts = -1, []  # the save that is gone on from
+        while later := [save for save in open_ if save > state]:
+            save, point = later[0], 1 + later[0] % 4
+            counts.append(4 * (save - state - 1) + point)
+            open_.remove(save)
+            if kind == "sigkill":  # at the last point the file has its name
+                whole = save + (point == 4)
+            elif saves[save] == "validation":  # which begins anew
+                whole = save + 1
+            else:  # the signal is granted at the next save
+                whole = next(after for after in range(save + 1, len(saves)) if saves[after] != "best") + 1
+            state = max((before for before in range(whole) if saves[before] != "best"), default=-1)
+        found.append(counts)
+    return found
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sigterm", "sigint", "sigkill"])
+@pytest.mark.parametrize("kind", CODES)
 @pytest.mark.parametrize("point", ["train", "val", "save"])
-def test_kill_matrix(point: str, kind: str, matrix: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix.protocol, "batch_size", TEN)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["graftrec.phases", "graftrec.report.logs", "pytest"])  # imported once for all
-    for batch in range(1, 11):
-        count = 4 * (batch - 1) + 1 + batch % 4 if point == "save" else batch  # of the four points in each save another
-        run, fault = matrix.at(tmp_path / str(batch)), f"{point}:{count}:{kind}"
-        if kind == "sigkill":
-            child = context.Process(target=killed, args=(run.tree, run.folder, fault))
-            child.start()
-            child.join(60)
-            code = child.exitcode
-        else:
-            code = run.go(fault, test=False)
-        assert code == {"sigterm": 143, "sigint": 130, "sigkill": -9}[kind], fault
-        assert run.go(going=Going(lambda line: None), test=False) == 0, fault
-        assert_same(matrix, run)
+def test_kill_matrix(point: str, kind: str, matrix: Matrix, tmp_path: Path) -> None:
+    struck = 0
+    for number, counts in enumerate(chains(matrix.saves, kind) if point == "save" else [COUNTS[point, kind]]):
+        run, going = matrix.run.at(tmp_path / str(number)), None
+        for count in counts:
+            fault = f"{point}:{count}:{kind}"
+            code = killed(run, fault, going) if kind == "sigkill" else run.go(fault, going, test=False)
+            assert code == CODES[kind], (fault, struck)
+            struck, going = struck + 1, Going()
+        assert run.go(going=going, test=False) == 0
+        assert_same(matrix.run, run)
+    assert struck == 10

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
@@ -20,6 +19,7 @@ from graftrec.nn.tables import Tables
 from graftrec.optimizers.rowwise import clip
 from graftrec.trunks.hstu import HSTU
 from graftrec.trunks.sasrec import SASRec
+from processes import spawn
 
 ROWS, LENGTH, WIDTH, PROCESSES = 6, 5, 8, 2
 
@@ -84,7 +84,7 @@ def test_two_processes_learn_what_one_learns(cls: type[Any], tmp_path: Path) -> 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(work, (port, cls, tmp_path / "state.pt"), nprocs=PROCESSES)
+    spawn(work, (port, cls, tmp_path / "state.pt"), PROCESSES)
     found = torch.load(tmp_path / "state.pt", weights_only=True)
     torch.manual_seed(0)
     model = Model(cls)

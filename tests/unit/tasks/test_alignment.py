@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing import spawn
 
 from discovery import classes
 from graftrec.batch import View
@@ -20,6 +19,7 @@ from graftrec.tasks.align_mmd import AlignMmd
 from graftrec.tasks.alignment import KEPT, Alignment
 from graftrec.tasks.contrastive import Contrastive
 from graftrec.tasks.reconstruction import Reconstruction
+from processes import spawn
 
 D = 3
 ALL = [cls for cls in classes("tasks") if cls.compares]
@@ -219,7 +219,7 @@ def halves(rank: int, folder: str) -> None:
 
 
 def test_two_processes_compare_all_rows(tmp_path: Path) -> None:
-    spawn(halves, (str(tmp_path),), 2)
+    spawn(halves, (str(tmp_path),))
     for cls in (AlignMmd, AlignCoral, AlignAdversarial, Reconstruction):
         weight = draw(D, D, seed=9).requires_grad_(True)
         whole = [view("a", draw(5, D) @ weight), view("b", draw(8, D, seed=1) @ weight + 1)]

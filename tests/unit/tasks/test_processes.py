@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing import spawn
 
 from graftrec.batch import Batch, View
 from graftrec.heads.linear import Linear
@@ -20,6 +19,7 @@ from graftrec.tasks.align_mmd import AlignMmd
 from graftrec.tasks.base import Task
 from graftrec.tasks.binary import Binary
 from graftrec.tasks.recommendation import Recommendation
+from processes import spawn
 
 USERS, ITEMS, D = 6, 9, 2
 Judge = Callable[[bool], tuple[Task, dict[str, Value]]]
@@ -74,7 +74,7 @@ def part(rank: int, name: str, folder: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JUDGES)
 def test_a_process_without_a_batch_holds_nobody_up(name: str, tmp_path: Path) -> None:
-    spawn(part, (name, str(tmp_path)), 2)
+    spawn(part, (name, str(tmp_path)))
     task, found = JUDGES[name](True)
     expected = {metric: value.value for metric, value in found.items()}
     for file in ("0-0", "0-1", "1-0", "1-1"):

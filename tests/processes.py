@@ -1,0 +1,25 @@
+"""Several processes that meet: forked from one that has torch imported, which costs more than most tests."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from typing import Any
+
+from torch.multiprocessing import start_processes
+
+PRELOAD = ["pytest", "graftrec.train", "graftrec.trunks.hstu", "graftrec.trunks.sasrec", "graftrec.balancers.mgda"]
+
+
+def server() -> ForkServerContext:
+    """The context of processes that are forked from a clean one: nothing was computed in it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def spawn(work: Callable[..., None], args: tuple[Any, ...], processes: int = 2) -> None:
+    """Run ``work(rank, *args)`` in each process; the error of one is raised here."""
+    server()
+    start_processes(work, args, processes, start_method="forkserver")
