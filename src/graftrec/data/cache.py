@@ -68,15 +68,20 @@ def draft(folder: Path) -> Iterator[Path]:
             if time.time() - left.stat().st_mtime > ABANDONED:
                 shutil.rmtree(left)
     own = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    damaged = own.with_name(f"{own.name}.damaged")
     own.mkdir()
     try:
         yield own
-        if load(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # another process was faster after all
-                os.replace(own, folder)
+        try:
+            os.replace(own, folder)
+        except OSError:  # something is there: never away with it before it is known to be damaged
+            if load(folder) is None:
+                with suppress(OSError):  # another process was faster after all
+                    os.replace(folder, damaged)
+                    os.replace(own, folder)
     finally:
         shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
 
 
 def store(data: Interactions, folder: Path) -> None:
