@@ -22,7 +22,7 @@ from graftrec.errors import UserError, outcome
 from graftrec.faults import strike
 from graftrec.files import whole
 from graftrec.jobs import command
-from graftrec.phases import Going, has_transfer, run_plan, twin_plan
+from graftrec.phases import Going, check_trainer, has_transfer, run_plan, twin_plan
 from graftrec.redaction import redact
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
@@ -56,13 +56,14 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     nothing = auto is not None and not has_transfer(tree)
     plan = twin_plan(plan) if nothing else plan
     compared, wanted = tree["twin"] and has_transfer(tree), tree["baselines"]
+    check_trainer(tree)
     for each in [plan, *([twin_plan(plan)] if compared else [])]:
         strike("setup")
         check_plan(tree, protocol, each)  # what does not fit together is said before anything is written
     if first:
         _write(folder / "data_card.json", protocol.card)
     console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
-    loggers = _loggers(tree, folder) if first else []
+    loggers = _loggers(tree, folder, again=going is not None) if first else []
 
     def progress(name: str) -> PhaseProgress:
         return PhaseProgress(name, console)
@@ -85,6 +86,15 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
         }
         metrics = summary(tree, grafted, twin, baselines) | ({} if auto is None else {"auto": auto})
         metrics["fit"] |= {"ranks": ranks} if ranks else {}
+        write_units(folder / "users.parquet", grafted, twin, baselines)
+        _write(folder / "metrics.json", metrics)
+        targets, main = list(tree["target"]), metrics["main"]["metric"]
+        loggers[0].finalize("success")  # metrics.csv as a whole
+        plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, main)
+        plots.comparison(metrics, folder / "comparison.png")
+        html.write_report(folder, command=command())
+        for each in loggers:
+            each.show(metrics)
         code = 0
     except BaseException as error:
         code = outcome(error)[0]
@@ -92,12 +102,6 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     finally:
         for each in loggers:
             each.close(code)
-    write_units(folder / "users.parquet", grafted, twin, baselines)
-    _write(folder / "metrics.json", metrics)
-    targets = list(tree["target"])
-    plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, metrics["main"]["metric"])
-    plots.comparison(metrics, folder / "comparison.png")
-    html.write_report(folder, command=command())
     for table in terminal.result_tables(metrics, console.width):
         console.print(table)
     for why in terminal.undefined_lines(metrics):
@@ -118,10 +122,10 @@ def going_on(tree: Mapping[str, Any], say: Callable[[str], None]) -> Going | Non
     return Going(say, Path(wanted) if wanted != "auto" and not Path(wanted).is_dir() else None)
 
 
-def _loggers(tree: Mapping[str, Any], folder: Path) -> list[Any]:
-    """metrics.csv, and what is chosen beside it."""
-    parent = folder.resolve().parent.name
-    chosen = build(tree["logger"], folder=str(folder), config=redact(dict(tree)), group=parent)
+def _loggers(tree: Mapping[str, Any], folder: Path, again: bool) -> list[Any]:
+    """metrics.csv, and what is chosen beside it; ``again``: of a run that is gone on with."""
+    known = {"config": redact(dict(tree)), "group": folder.resolve().parent.name, "again": again}
+    chosen = build(tree["logger"], folder=str(folder), **known)
     return [CsvLog(folder)] if isinstance(chosen, CsvLog) else [CsvLog(folder), chosen]
 
 

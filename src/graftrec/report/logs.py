@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import csv
-import netrc
-import os
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from graftrec.files import whole
+from graftrec.report import wandb_run
 
 _FIXED = ("phase", "step", "epoch")
 _Row = dict[str, str]
@@ -98,6 +95,9 @@ class CsvLog(Logger):
         """Write the file."""
         self._write()
 
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        """The results have files of their own."""
+
     def close(self, exit_code: int) -> None:
         """Write the file: the run has ended."""
         self._write()
@@ -134,7 +134,8 @@ def _text(value: Any) -> str:
 class WandbLog(WandbLogger):
     """Weights & Biases: one run per job, begun at once, offline where there is no key or no network.
 
-    ``offline``: true never uses the network, false insists on it, null finds out. ``config`` is a plain dict.
+    ``offline``: true never uses the network, false insists on it, null finds out. ``config`` is a plain dict. Where a
+    run is gone on with (``again``), so is its W&B run.
     """
 
     def __init__(
@@ -144,9 +145,11 @@ class WandbLog(WandbLogger):
         group: str | None = None,
         project: str = "graftrec",
         offline: bool | None = None,
+        again: bool = False,
     ) -> None:
+        self._folder = Path(folder)
         run = (
-            _begin(Path(folder), project, group, dict(config or {}), offline)
+            wandb_run.begin(self._folder, project, group, dict(config or {}), offline, again)
             if getattr(rank_zero_only, "rank", 0) == 0
             else None
         )
@@ -173,82 +176,22 @@ class WandbLog(WandbLogger):
         row: dict[str, Any] = {**metrics, "phase": self._phase} if self._phase else dict(metrics)
         super().log_metrics(row, at)
 
+    @rank_zero_only
+    def show(self, metrics: Mapping[str, Any]) -> None:
+        """Send what the run's folder has by its end: a table of results, the plots, and the best checkpoint.
+
+        The checkpoint is an artifact with its manifest and the configuration; its sha256 is in the metadata.
+        """
+        columns, rows = wandb_run.results(metrics)
+        self.log_table("results", columns=columns, data=rows)
+        for plot in sorted(self._folder.glob("*.png")):
+            self.log_image(plot.stem, [str(plot)])
+        if self.experiment.disabled:
+            return
+        wandb_run.send_checkpoint(self.experiment, self._folder)
+
     def close(self, exit_code: int) -> None:
         """End the W&B run, so that the next job of a sweep starts its own; a failed job shows as failed."""
         if self._experiment is not None:
             self._experiment.finish(exit_code=exit_code)
         self._experiment = None
-
-
-def _begin(folder: Path, project: str, group: str | None, config: dict[str, Any], offline: bool | None) -> Any:
-    """Start the W&B run and say in one line where it goes."""
-    import wandb
-
-    why = _why_offline(offline)
-    folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"dir": str(folder), "project": project, "group": group, "config": config}
-    options["reinit"] = "finish_previous"  # never into the run of another job
-    settings = {"silent": True, "console": "off", "init_timeout": 20}
-    run = None
-    if not why:
-        try:
-            run = wandb.init(**options, mode=_mode(), settings=wandb.Settings(**settings))
-        except wandb.errors.Error as error:
-            if offline is False:
-                raise
-            why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if run is None:
-        run = wandb.init(**options, mode="offline", settings=wandb.Settings(**settings))
-        sent = Path(run.settings.sync_dir)
-        print(f"W&B: {why}; this run is logged offline. Send it later with: wandb sync {sent}", flush=True)
-    elif run.url:
-        print(f"W&B: {run.url}", flush=True)
-    if not run.disabled:
-        run.define_metric("trainer/global_step")
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return run
-
-
-def _mode() -> Any:
-    """``disabled`` where the environment asks for it, else online."""
-    return "disabled" if os.environ.get("WANDB_MODE") == "disabled" else "online"
-
-
-def _why_offline(offline: bool | None) -> str:
-    """The reason to log offline; empty for a run that goes online (or nowhere, if W&B is disabled)."""
-    mode = os.environ.get("WANDB_MODE", "")
-    if mode == "disabled" or offline is False:
-        return ""
-    if offline:
-        return "offline=true"
-    if mode in ("offline", "dryrun"):
-        return f"WANDB_MODE={mode}"
-    server = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
-    host = server.hostname or ""
-    if not _has_key(host):
-        return "no key"
-    return "" if _reachable(host, server.port or (80 if server.scheme == "http" else 443)) else "no network"
-
-
-def _has_key(host: str) -> bool:
-    """Whether W&B will find a key: in the environment, or where ``wandb login`` put it."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    named = os.environ.get("NETRC")
-    files = [Path(named).expanduser()] if named else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    for file in files:
-        try:
-            if netrc.netrc(str(file)).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
-
-
-def _reachable(host: str, port: int, timeout_s: float = 3.0) -> bool:
-    """Whether the server takes a connection within the time."""
-    try:
-        with socket.create_connection((host, port), timeout=timeout_s):
-            return True
-    except OSError:
-        return False

@@ -99,10 +99,10 @@ def test_wandb_without_a_key(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 @pytest.mark.usefixtures("no_key")
 def test_wandb_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graftrec.report import logs
+    from graftrec.report import wandb_run
 
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
-    assert logs._why_offline(None) == "no network"
-    assert logs._why_offline(True) == "offline=true"
-    assert logs._why_offline(False) == ""
+    assert wandb_run.why_offline(None) == "http://127.0.0.1:1 does not answer"
+    assert wandb_run.why_offline(True) == "offline=true"
+    assert wandb_run.why_offline(False) == ""
