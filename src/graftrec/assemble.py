@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from graftrec.balancers.base import Balancer
 from graftrec.config import arguments, build, near, resolve
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
-from graftrec.errors import UserError
+from graftrec.data.streams.base import StreamData
+from graftrec.errors import DataError, UserError
 from graftrec.module import GraftModule
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.rowwise import RowWise
 from graftrec.redaction import redact
 from graftrec.schema import Edges, Schema, Stream
-from graftrec.tasks.base import Task, joint, prior_of, within
+from graftrec.tasks.base import Task, joint, known, prior_of, within
 from graftrec.transfer.base import ROLES, Phase
 from graftrec.trunks.base import Trunk
 
@@ -56,7 +57,11 @@ def columns_of(task: Mapping[str, Any]) -> list[str]:
 
 
 def check_columns(tree: Mapping[str, Any], protocol: Protocol) -> None:
-    """UserError for every column of a task that its stream does not have as a label."""
+    """Every task has what it learns from.
+
+    Raises:
+        UserError: columns that a stream does not have as a label. DataError: tasks without a label in training.
+    """
     problems = []
     for name, (role, task) in task_trees(tree).items():
         if "across" in task:
@@ -72,6 +77,24 @@ def check_columns(tree: Mapping[str, Any], protocol: Protocol) -> None:
         ]
     if problems:
         raise UserError(problems)
+    DataError.raise_all(
+        [
+            DataError("TASK-005", f"{role}.{name}: no training row of stream '{task['stream']}' has its label")
+            for name, (role, task) in task_trees(tree).items()
+            if "across" not in task and not _learns(task, protocol.streams[task["stream"]])
+        ]
+    )
+
+
+def _learns(task: Mapping[str, Any], stream: StreamData) -> bool:
+    """Whether a training row has a label of the task, inside its space; a sample says so of most."""
+    space = str(task.get("space") or "")
+
+    def there(values: Callable[[str], Tensor]) -> bool:
+        labels = [values(column) for column in columns_of(task)]
+        return any(bool(known(within(each, values(space)) if space else each).any()) for each in labels)
+
+    return there(lambda column: stream.sample[column]) or there(stream.labels)
 
 
 def learnt_in(tree: Mapping[str, Any], phase: Phase) -> Callable[[str], list[str]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from graftrec.assemble import assemble, columns_of, learnt_in, streams_of, task_trees
+from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
 from graftrec.module import GraftModule
@@ -65,7 +66,9 @@ def check_plan(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase
     """
     states: dict[str, State] = {}
     for phase in plan:
-        states[phase.name] = state_of(begin(tree, protocol, phase, states)[0])
+        module = begin(tree, protocol, phase, states)[0]
+        build(tree["optimizer"], params=[part for part in module.parameters() if part.requires_grad])
+        states[phase.name] = state_of(module)
 
 
 def freeze(module: GraftModule, prefixes: Sequence[str]) -> None:

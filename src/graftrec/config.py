@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import types
 import typing
@@ -32,7 +33,8 @@ HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "edges"}
-KNOWN |= {"sparse", "params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config", "group"}
+KNOWN |= {"sparse", "params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config"}
+KNOWN |= {"group", "again"}
 
 
 # The run's own keys, which no constructor checks: type, condition, words.
@@ -45,6 +47,20 @@ RUN: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "skip_limit": (int, lambda value: value >= 1, "a whole number of at least 1"),
     "patience": (float, lambda value: value > 0, "a number of seconds above 0"),
     "size": (str, lambda value: True, "the name of a size"),
+}
+
+# What would leave a run without a step, without a validation or without a test, and yet end well.
+_batches = "a whole number of at least 1, or 1.0 for all"
+TRAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "limit_train_batches": (
+        lambda value: (type(value) is int and value >= 1) or (type(value) is float and 0 < value <= 1),
+        "a whole number of steps of at least 1, or a share of a pass in (0, 1]",
+    ),
+    "limit_val_batches": (lambda value: (type(value) is int and value >= 1) or value == 1.0, _batches),
+    "limit_test_batches": (lambda value: (type(value) is int and value >= 1) or value == 1.0, _batches),
+    "max_steps": (lambda value: type(value) is int and (value == -1 or value >= 1), "at least 1, or -1 for no limit"),
+    "max_epochs": (lambda value: value is None, "left out: the transfer strategy says how many (transfer.epochs)"),
+    "overfit_batches": (lambda value: value == 0, "left out: it trains on what it validates; see limit_train_batches"),
 }
 
 
@@ -229,6 +245,10 @@ def problems_of_tree(tree: Mapping[str, Any]) -> list[str]:
     for key, (hint, right, words) in RUN.items():
         if key in tree and not (fits(tree[key], hint) and right(tree[key])):
             problems.append(f"{key}: should be {words}, found {_short(tree[key])}")
+    trainer = tree.get("trainer")
+    for key, (fine, words) in TRAINER.items():
+        if isinstance(trainer, Mapping) and trainer.get(key) is not None and not fine(trainer[key]):
+            problems.append(f"trainer.{key}: should be {words}, found {_short(trainer[key])}")
     names = [task for _, task in chosen]
     weights = (tree.get("balancer") or {}).get("weights")
     for task in weights if isinstance(weights, Mapping) else ():
@@ -295,6 +315,8 @@ def _bind(tree: Mapping[str, Any], at: str, cls: type[Any], hints: Mapping[str, 
             yield f"{at}{key}: {target} takes no '{key}'{near(str(key), named & set(settable(cls)) or named)}"
         elif key in hints and not fits(value, hints[key]):
             yield f"{at}{key}: should be {_words(hints[key])}, found {_short(value)}"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{at}{key}: should be a finite number, found {value}"
         for where, number, most in too_large(str(key), value):
             yield f"{at}{key}{where}: should be at most {most:,}, found {number:,}"
     for name in sorted(named - set(tree) - KNOWN):

@@ -372,6 +372,9 @@ class GraftModule(pl.LightningModule):
             if self.trainer.state.fn != TrainerFn.FITTING:
                 return  # the best weights once more: they have been logged when they were found
             values["val/score"] = self.score()
+            known = self.trainer.callback_metrics
+            for name in [name for name in known if name.startswith("val/") and name not in values]:
+                known.pop(name)  # undefined now, and perhaps not an epoch ago: no callback is to trust that
         self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
 
     def score(self) -> float:

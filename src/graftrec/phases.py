@@ -12,6 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from graftrec import group
@@ -23,7 +24,7 @@ from graftrec.config import build
 from graftrec.cost import Cost, parameters_of
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
-from graftrec.errors import DataError
+from graftrec.errors import DataError, UserError
 from graftrec.finite import first_odd
 from graftrec.keeper import Keeper
 from graftrec.metrics.pointwise import Value
@@ -35,7 +36,8 @@ from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import Phase
 
-TWIN = "twin"
+TWIN, LIMIT = "twin", "limit_train_batches"
+OURS = (LIMIT, "callbacks")  # of the trainer: its loader ends epochs itself, and callbacks stand beside ours
 Results = dict[str, dict[str, Value]]
 
 
@@ -219,7 +221,11 @@ def start_of(folder: Path, going: Going) -> Path | None:
 def _use(tree: Mapping[str, Any], protocol: Protocol, phase: Phase, module: GraftModule) -> None:
     has_target = any(role == "target" for role in module.roles.values())
     paced = streams_of(tree, ("target",) if has_target else phase.roles)
-    protocol.use(streams_of(tree, phase.roles), paced, int(tree["seed"]))
+    limit = tree["trainer"].get(LIMIT)
+    try:
+        protocol.use(streams_of(tree, phase.roles), paced, int(tree["seed"]), 1.0 if limit is None else limit)
+    except ValueError as error:
+        raise UserError(f"trainer.{LIMIT}: {error}") from error
 
 
 def _fit(
@@ -250,15 +256,20 @@ def _fit(
     module.finite.limit = int(tree.get("skip_limit", module.finite.limit))
     torch.set_flush_denormal(True)  # gradients of probabilities near 0 underflow, and a CPU is 10 times slower there
     with quiet():
-        callbacks = [bar, cost, Pulse(), keeper, *pruning(phase, before)]
+        more = [build(each) for each in tree["trainer"].get("callbacks") or ()]
+        callbacks = [bar, cost, Pulse(), keeper, *pruning(phase, before), *more]
         trainer = _trainer(tree, folder, max_epochs=phase.epochs, logger=list(loggers), callbacks=callbacks)
         trainer.fit(module, datamodule=protocol, ckpt_path=start, weights_only=True)
+    if trainer.fit_loop.epoch_loop.total_batch_idx < 0:
+        raise UserError(f"phase {phase.name} made no step; see trainer.max_steps, max_time and limit_train_batches")
     state = weights(keeper.path)
     learnt = {name: state[name] for name, _ in module.named_parameters() if name in state}  # DWA begins with NaN
     if (odd := first_odd(learnt)) is not None:
         raise DataError("TRAIN-002", f"phase {phase.name} ended with {odd} not finite, and nothing better before")
     load(module, state)
     lines = [*lines, *module.finite.lines(phase.name)]
+    early = [each.stopping_reason_message for each in trainer.early_stopping_callbacks]
+    lines += [f"{phase.name}: stopped early: {reason}" for reason in early if reason]
     if keeper.monitored and keeper.score is None:
         lines.append(f"{phase.name}: no validation had a score that can be trusted, so the last weights count")
     record = {
@@ -296,17 +307,28 @@ def _again(tree: Mapping[str, Any], folder: Path, loggers: Sequence[Any], record
 def _trainer(tree: Mapping[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     if not more.get("callbacks"):
         more |= {"callbacks": [Pulse()], "enable_checkpointing": False, "enable_progress_bar": False}
-    with quiet():
-        trainer: pl.Trainer = build(
-            tree["trainer"],
-            default_root_dir=str(folder),
-            num_sanity_val_steps=0,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            plugins=[SafeIO(), *group.plugins()],
-            **more,
-        )
+    kept = {key: value for key, value in tree["trainer"].items() if key not in OURS}
+    try:
+        with quiet():
+            trainer: pl.Trainer = build(
+                kept,
+                default_root_dir=str(folder),
+                num_sanity_val_steps=0,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                plugins=[SafeIO(), *group.plugins()],
+                **more,
+            )
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
     return trainer
+
+
+def check_trainer(tree: Mapping[str, Any]) -> None:
+    """UserError where this machine has no trainer as it is asked for: devices, precision, callbacks."""
+    _trainer(tree, Path(), logger=False)
+    for each in tree["trainer"].get("callbacks") or ():
+        build(each)
 
 
 class quiet(warnings.catch_warnings):  # noqa: N801

@@ -17,7 +17,7 @@ class Fixed(Balancer):
     at all is checked with the configuration, before anything is built.
 
     Raises:
-        ValueError: a weight below 0 or not finite.
+        ValueError: a weight below 0 or not finite, or none above 0.
     """
 
     additive = True
@@ -27,6 +27,8 @@ class Fixed(Balancer):
         chosen = dict(weights or {})
         if not all(0 <= weight < float("inf") for weight in chosen.values()):
             raise ValueError(f"weights should be finite and at least 0. Found {chosen}.")
+        if len(tasks) > 1 and not any(chosen.get(task, 1.0) for task in tasks):
+            raise ValueError(f"weights should not all be 0. Found {chosen}.")
         values = [chosen.get(task, 1.0) for task in tasks] if len(tasks) > 1 else [1.0]
         self.register_buffer("weights", torch.tensor(values), persistent=False)  # the configuration has them
         self.weights: Tensor

@@ -30,6 +30,8 @@ class TrainLoader:
         mixing: rows of the others per step: ``equal`` the same number; ``proportional`` as many as let each pass once
             an epoch.
         seed: of the order and of everything drawn.
+        limit: the most steps of an epoch, or a float for its share of a pass; the next epoch then goes on with the pass
+            where this one ended, so that all rows have their turn.
 
     The position (``epoch``, ``step``) can be saved and set; iteration goes on from there.
     """
@@ -41,15 +43,19 @@ class TrainLoader:
         batch_size: int,
         mixing: Mixing = "proportional",
         seed: int = 0,
+        limit: int | float = 1.0,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size should be at least 1. Found {batch_size}.")
         self.streams, self.seed = dict(streams), seed
-        self.steps = math.ceil(max(streams[name].rows for name in paced_by) / batch_size)
+        whole = math.ceil(max(streams[name].rows for name in paced_by) / batch_size)
         self.sizes = dict.fromkeys(streams, batch_size)
         if mixing == "proportional":
             for name in set(streams) - set(paced_by):
-                self.sizes[name] = math.ceil(streams[name].rows / self.steps)
+                self.sizes[name] = math.ceil(streams[name].rows / whole)
+        self.steps = min(limit, whole) if isinstance(limit, int) else int(whole * limit)
+        if self.steps < 1:
+            raise ValueError(f"an epoch should have at least 1 step. Found {limit} of {whole}.")
         self.epoch = self.step = 0
 
     def __len__(self) -> int:

@@ -52,7 +52,7 @@ class Alignment(Task):
         nn.Module.__init__(self)  # a task's label, head and loss are not there
         if len(set(across)) < max(self.least, len(across)):
             raise ValueError(f"across should be {self.least} or more streams, each once. Found {', '.join(across)}.")
-        if weight <= 0:
+        if not 0 < weight < float("inf"):
             raise ValueError(f"weight should be positive. Found {weight}.")
         if rise not in get_args(Rise):
             raise ValueError(f"rise should be constant or ramp. Found {rise}.")

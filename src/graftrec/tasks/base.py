@@ -67,7 +67,7 @@ class Task(nn.Module, ABC):
         if loss.form not in self.forms:
             raise ValueError(f"{type(self).__name__} cannot learn by the loss {type(loss).__name__}: {WHO[loss.form]}.")
         loss.check(label)
-        if weight <= 0:
+        if not 0 < weight < float("inf"):
             raise ValueError(f"weight should be positive. Found {weight}.")
         self.head, self.criterion = head, loss
         self.stream, self.column, self.label, self.reads, self.weight = stream, column, label, reads, weight

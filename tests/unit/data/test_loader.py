@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from shop import differing, open_shop, prepared
-from torch.multiprocessing import spawn
 
 from graftrec.batch import Batch
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.schema import Stream
+from processes import spawn
 
 
 class Numbered(StreamData):
@@ -113,17 +113,23 @@ def test_the_largest_of_the_pacing_streams_decides(small: int, large: int, size:
         assert len(epoch[0][name]["row"]) == min(size, count)
 
 
+limits = st.one_of(st.just(1.0), st.integers(1, 12), st.floats(0.5, 1.0))  # of an epoch's steps
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    target=counts, other=counts, size=st.integers(1, 9), mixing=mixings, done=st.integers(0, 60), seed=st.integers(0, 3)
-)
+    target=counts, other=counts, size=st.integers(1, 9), mixing=mixings, done=st.integers(0, 60),
+    seed=st.integers(0, 3), limit=limits,
+)  # fmt: skip
 def test_a_saved_position_goes_on_bit_by_bit(
-    target: int, other: int, size: int, mixing: Mixing, done: int, seed: int
+    target: int, other: int, size: int, mixing: Mixing, done: int, seed: int, limit: float
 ) -> None:
     """At any step, the last of an epoch among them, and over the next border."""
+    whole = math.ceil(target / size)
+    assume(isinstance(limit, int) or int(limit * whole) > 0)
 
     def fresh() -> TrainLoader:
-        return TrainLoader(numbered(target=target, other=other), ["target"], size, mixing, seed)
+        return TrainLoader(numbered(target=target, other=other), ["target"], size, mixing, seed, limit)
 
     loader = fresh()
     batches = endless(loader)
@@ -135,6 +141,21 @@ def test_a_saved_position_goes_on_bit_by_bit(
     resumed.load_state_dict(state)
     ahead = 2 * len(loader) + 3
     assert not differing(flat(list(islice(batches, ahead))), flat(list(islice(endless(resumed), ahead))))
+
+
+@settings(max_examples=60, deadline=None)
+@given(target=counts, other=counts, size=st.integers(1, 9), mixing=mixings, limit=limits)
+def test_short_epochs_cut_the_same_passes(target: int, other: int, size: int, mixing: Mixing, limit: float) -> None:
+    """What ends an epoch early leaves no row out: the next one goes on there."""
+    whole = TrainLoader(numbered(target=target, other=other), ["target"], size, mixing)
+    steps = min(limit, len(whole)) if isinstance(limit, int) else int(limit * len(whole))
+    assume(steps > 0)
+    short = TrainLoader(numbered(target=target, other=other), ["target"], size, mixing, limit=limit)
+    epochs = [list(short) for _ in range(4)]
+    assert [len(epoch) for epoch in epochs] == [len(short)] * 4 == [steps] * 4
+    batches = list(islice(endless(whole), 4 * steps))
+    for name in ("target", "other"):
+        assert rows(list(chain.from_iterable(epochs)), name) == rows(batches, name)
 
 
 def test_the_target_is_the_same_whatever_trains_beside_it() -> None:
@@ -250,7 +271,7 @@ def resume_in_the_middle(rank: int, world: int, meeting: str, seen: str) -> None
 
 @pytest.mark.slow
 def test_two_processes_go_on_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
-    spawn(resume_in_the_middle, (2, str(tmp_path / "meeting"), str(tmp_path)), 2)
+    spawn(resume_in_the_middle, (2, str(tmp_path / "meeting"), str(tmp_path)))
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     for rank in found:
         assert not differing(rank["whole"], rank["parts"])
@@ -287,6 +308,9 @@ def test_a_resumed_protocol_draws_the_same_purchases(protocol: Protocol, paced_b
 def test_bad_sizes_are_told() -> None:
     with pytest.raises(ValueError, match="Found 0"):
         TrainLoader(numbered(target=3), ["target"], 0)
+    for limit in (0, 0.3):
+        with pytest.raises(ValueError, match=rf"at least 1 step. Found {limit} of 3"):
+            TrainLoader(numbered(target=3), ["target"], 1, limit=limit)
 
 
 def test_a_protocol_must_be_told_what_to_draw() -> None:

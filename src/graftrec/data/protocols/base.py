@@ -176,10 +176,10 @@ class Protocol(pl.LightningDataModule, ABC):
             self._joined[key] = own.joined(list(fit.values()))
         return self._joined[key]
 
-    def use(self, names: Sequence[str], paced_by: Sequence[str], seed: int) -> None:
+    def use(self, names: Sequence[str], paced_by: Sequence[str], seed: int, limit: int | float = 1.0) -> None:
         """Choose what the next fit draws from; see `TrainLoader`."""
         self._used = {name: self.stream(name, names) for name in names}
-        self._train = TrainLoader(self._used, paced_by, self.batch_size, self.mixing, seed)
+        self._train = TrainLoader(self._used, paced_by, self.batch_size, self.mixing, seed, limit)
 
     def train_dataloader(self) -> TrainLoader:
         if self._train is None:
