@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from graftrec.errors import described, outcome
 from graftrec.plain import tell
@@ -18,8 +18,8 @@ from graftrec.ranks import Rank, outside
 from graftrec.stop import stop
 
 
-def main(folder: Path) -> int:
-    """Train what comes by the standard input; its outcome goes to the pipe that is named there."""
+def main(folder: Path) -> NoReturn:
+    """Train what comes by the standard input, and leave; its outcome goes to the pipe that is named there."""
     from graftrec import beats, launch
 
     rank = outside()
@@ -34,10 +34,11 @@ def main(folder: Path) -> int:
         code, told = _attempt(given, folder, rank)
     with report:
         json.dump(told | {"at": time.monotonic()}, report)
-    if code:
-        sys.stdout.flush()
-        os._exit(code)  # what is left of the group waits for the others
-    return code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # what is left of a group waits for the others, or (torch 2.13) for ever: the module that DDP wrapped holds the GIL
+    # while it waits for a thread of gloo's that wants it
+    os._exit(code)
 
 
 def _attempt(given: dict[str, Any], folder: Path, rank: Rank) -> tuple[int, dict[str, Any]]:
@@ -71,4 +72,4 @@ def _end_with_the_job() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))
