@@ -34,7 +34,7 @@ from graftrec.pulse import Pulse
 from graftrec.report.progress import PhaseProgress
 from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
-from graftrec.transfer.base import Phase
+from graftrec.transfer.base import ROLES, Phase
 
 TWIN, LIMIT = "twin", "limit_train_batches"
 OURS = (LIMIT, "callbacks")  # of the trainer: its loader ends epochs itself, and callbacks stand beside ours
@@ -102,10 +102,12 @@ def train_plan(
     loggers: Sequence[Any],
     progress: Callable[[str], PhaseProgress],
     going: Going | None = None,
+    judged: tuple[str, ...] = ROLES,
 ) -> Arm:
     """Train all phases of ``plan`` and choose their weights; the test's rows are not looked at.
 
     Args:
+        judged: roles whose tasks are evaluated where a phase trains the target, which always is one of them.
         going: not None goes on with what is in ``folder``: ended phases are read, and the one that was stopped goes on
             from its last good checkpoint.
     """
@@ -119,7 +121,8 @@ def train_plan(
             module, lines = begin(tree, protocol, phase, states)
             module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
             start = start_of(where, going) if going else None
-            trainer, record = _fit(tree, protocol, module, phase, where, loggers, progress, lines, start, plan[:number])
+            known = lines, start, plan[:number], judged
+            trainer, record = _fit(tree, protocol, module, phase, where, loggers, progress, *known)
         else:
             module, record = built(tree, protocol, phase, ended), ended["graftrec"]["ended"]
             trainer = _again(tree, folder, loggers, record)
@@ -132,7 +135,7 @@ def train_plan(
             arm.skipped[name] = arm.skipped.get(name, 0) + times
         ours = [name for name in module.tasks if last_of[module.roles[name]] == phase.name]
         if ours:
-            _use(tree, protocol, phase, module)
+            _use(tree, protocol, phase, module, judged)
             with quiet():
                 trainer.validate(module, datamodule=protocol, verbose=False)
             arm.val |= {name: module.results[name] for name in ours}
@@ -147,12 +150,13 @@ def test_plan(arm: Arm, tree: Mapping[str, Any], protocol: Protocol) -> None:
     """Evaluate on the test what is ready, and forget it: metrics and values per user go into ``arm``."""
     for ready in arm.ready:
         streams = streams_of(tree, ready.phase.roles)
-        protocol.use(streams, streams, int(tree["seed"]))
+        own = list(dict.fromkeys(name for task in ready.tasks for name in ready.module.task(task).streams))
+        protocol.use(streams, streams, int(tree["seed"]), judged=own)
         start = time.monotonic()
         with quiet():
             ready.trainer.test(ready.module, datamodule=protocol, verbose=False)
         seconds = time.monotonic() - start
-        rows = sum(protocol.streams[name].splits["test"] for name in streams)
+        rows = sum(protocol.streams[name].splits["test"] for name in own)
         arm.evaluation = {"seconds": seconds, "rows_per_second": rows / seconds}
         arm.test |= {name: ready.module.results[name] for name in ready.tasks}
         arm.units |= {name: dict(ready.module.task(name).units()) for name in ready.tasks}
@@ -218,12 +222,15 @@ def start_of(folder: Path, going: Going) -> Path | None:
     return None
 
 
-def _use(tree: Mapping[str, Any], protocol: Protocol, phase: Phase, module: GraftModule) -> None:
+def _use(
+    tree: Mapping[str, Any], protocol: Protocol, phase: Phase, module: GraftModule, judged: tuple[str, ...]
+) -> None:
     has_target = any(role == "target" for role in module.roles.values())
     paced = streams_of(tree, ("target",) if has_target else phase.roles)
+    asked = streams_of(tree, tuple(role for role in phase.roles if role in judged)) if has_target else []
     limit = tree["trainer"].get(LIMIT)
     try:
-        protocol.use(streams_of(tree, phase.roles), paced, int(tree["seed"]), 1.0 if limit is None else limit)
+        protocol.use(streams_of(tree, phase.roles), paced, int(tree["seed"]), 1.0 if limit is None else limit, asked)
     except ValueError as error:
         raise UserError(f"trainer.{LIMIT}: {error}") from error
 
@@ -239,13 +246,14 @@ def _fit(
     lines: list[str],
     start: Path | None,
     before: Sequence[Phase],
+    judged: tuple[str, ...],
 ) -> tuple[pl.Trainer, dict[str, Any]]:
     """One fit, from its beginning or from a checkpoint; the module ends with its best weights, and so does the disk.
 
     Returns:
         the trainer, and what to know about the phase.
     """
-    _use(tree, protocol, phase, module)
+    _use(tree, protocol, phase, module, judged)
     for logger in loggers:
         logger.phase(phase.name)
     bar = progress(phase.name)

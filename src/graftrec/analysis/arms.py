@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,9 @@ def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
         job.folder.mkdir(parents=True)
     begun, silent = time.monotonic(), Screen(file=StringIO())
     logs = [CsvLog(job.folder)] if first else []
-    arm = train_plan(job.tree, protocol, plan_of(job.tree), job.folder, logs, lambda name: PhaseProgress(name, silent))
+    plan = plan_of(job.tree)
+    bar = partial(PhaseProgress, console=silent)
+    arm = train_plan(job.tree, protocol, plan, job.folder, logs, bar, judged=("target",))  # sources are not asked about
     if not first:
         return {"val": arm.score}
     logs[0].close(0)

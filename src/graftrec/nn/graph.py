@@ -12,26 +12,32 @@ from graftrec.schema import Edges
 
 
 class Bipartite(nn.Module):
-    """The normalised edges R (U, E) of users and items, R_ui = 1 / sqrt(|N_u| |N_i|), and R^T.
+    """The normalised edges R (U, I) of users and the items that somebody chose, R_ui = 1 / sqrt(|N_u| |N_i|), and R^T.
 
     Attributes:
-        degree: (U,) float32, how many items each user chose.
+        degree: (U,) float32, how many items each user chose. chosen: (I,) int64, which of the E items have an edge;
+        other: (E - I,) which have none, as those of another domain that shares the table.
     """
 
     degree: Tensor
+    chosen: Tensor
+    other: Tensor
 
     def __init__(self, edges: Edges) -> None:
         super().__init__()
-        self.sizes = edges.users, edges.items
         of_user, of_item = (
             torch.bincount(ends, minlength=size).float()
-            for ends, size in zip((edges.user, edges.item), self.sizes, strict=True)
+            for ends, size in zip((edges.user, edges.item), (edges.users, edges.items), strict=True)
         )
         weight = (of_user[edges.user] * of_item[edges.item]).rsqrt()
+        chosen, item = torch.unique(edges.item, return_inverse=True)
+        self.sizes = edges.users, len(chosen)
         self.register_buffer("degree", of_user, persistent=False)
+        self.register_buffer("chosen", chosen, persistent=False)
+        self.register_buffer("other", torch.nonzero(of_item == 0).squeeze(1), persistent=False)
         for name, row, column, rows in (
-            ("users", edges.user, edges.item, edges.users),
-            ("items", edges.item, edges.user, edges.items),
+            ("users", edges.user, item, self.sizes[0]),
+            ("items", item, edges.user, self.sizes[1]),
         ):
             order = torch.argsort(row, stable=True)
             starts = torch.bincount(row, minlength=rows).cumsum(0)
@@ -40,12 +46,17 @@ class Bipartite(nn.Module):
             self.register_buffer(f"{name}_weights", weight[order], persistent=False)
 
     def to_users(self, items: Tensor) -> Tensor:
-        """R v of items (E, D): (U, D), zeros for a user without any."""
+        """R v of items (I, D): (U, D), zeros for a user without any."""
         return self._spread(items, "users", "items")
 
     def to_items(self, users: Tensor) -> Tensor:
-        """R^T v of users (U, D): (E, D)."""
+        """R^T v of users (U, D): (I, D)."""
         return self._spread(users, "items", "users")
+
+    def whole(self, chosen: Tensor, other: Tensor) -> Tensor:
+        """All items (E, D) from those that were chosen (I, D) and the others (E - I, D)."""
+        found = chosen.new_empty(len(chosen) + len(other), chosen.shape[1])
+        return found.index_copy(0, self.chosen, chosen).index_copy(0, self.other, other)
 
     def _spread(self, vectors: Tensor, to: str, back: str) -> Tensor:
         found: Tensor = _Product.apply(vectors.float(), self._matrix(to), self._matrix(back))  # type: ignore[no-untyped-call]

@@ -62,7 +62,9 @@ class BiTGCF(Trunk):
         self.out_dim = width
 
     def spread(self, known: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
-        users, items = ([known[name][side] for name in self.spreads] for side in (0, 1))
+        users = [known[name][0] for name in self.spreads]
+        items = [known[name][1][graph.chosen] for name, graph in zip(self.spreads, self._all, strict=True)]
+        rest = [known[name][1][graph.other] for name, graph in zip(self.spreads, self._all, strict=True)]
         all_users, all_items = list(users), list(items)  # sums over the layers
         for _ in range(self.layers):
             told = [self._layer(graph, *pair) for graph, *pair in zip(self._all, users, items, strict=True)]
@@ -70,7 +72,11 @@ class BiTGCF(Trunk):
             all_users = [total + F.normalize(each, dim=1) for total, each in zip(all_users, users, strict=True)]
             all_items = [total + F.normalize(each, dim=1) for total, each in zip(all_items, items, strict=True)]
         share = 1 / (self.layers + 1)
-        pairs = [(u * share, i * share) for u, i in zip(all_users, all_items, strict=True)]
+        whole = [
+            graph.whole(chosen, other + self.layers * F.normalize(other, dim=1))  # nothing is told to these
+            for graph, chosen, other in zip(self._all, all_items, rest, strict=True)
+        ]
+        pairs = [(u * share, i * share) for u, i in zip(all_users, whole, strict=True)]
         return dict(zip(self.spreads, pairs, strict=True))
 
     @property

@@ -110,6 +110,25 @@ def test_a_stopped_audit_goes_on_and_trains_nothing_twice(
     assert len([call for call in counted if call.startswith("train_arm")]) == 15
 
 
+def test_an_arm_evaluates_its_target_and_no_source(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graftrec.train import prepare
+
+    protocol, _ = prepare(tree)
+    asked = []
+    for name, stream in protocol.streams.items():
+        real = stream.evaluation
+        monkeypatch.setattr(
+            stream, "evaluation", lambda *given, real=real, name=name: asked.append((name, given[0])) or real(*given)
+        )
+    jobs = arms.jobs_of(tree, arms.arms_of(tree, protocol, [])[1:2], [0], "", tmp_path)
+    arms.train_arm(protocol, jobs[0])
+    arms.test_arm(protocol, jobs[0])
+    target = tree["target"]["planted_target"]["stream"]
+    assert set(asked) == {(target, "val"), (target, "test")}
+
+
 def test_arms_are_the_twin_each_source_all_and_a_twin_of_as_many_parameters(
     tree: dict[str, Any], tmp_path: Path
 ) -> None:

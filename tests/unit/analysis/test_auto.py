@@ -56,7 +56,7 @@ def test_a_search_says_what_it_tried_trains_nothing_twice_and_never_sees_the_tes
     stages = set()
     for stream in protocol.streams.values():
         real = stream.evaluation
-        monkeypatch.setattr(stream, "evaluation", lambda stage, real=real: stages.add(stage) or real(stage))
+        monkeypatch.setattr(stream, "evaluation", lambda *given, real=real: stages.add(given[0]) or real(*given))
     lines: list[str] = []
     found = auto.search(tree, protocol, tmp_path, lines.append)
     assert stages == {"val"}

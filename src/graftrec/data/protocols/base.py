@@ -66,6 +66,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self._domains: dict[str, Domain] = {}
         self._train: TrainLoader | None = None
         self._used: dict[str, StreamData] = {}
+        self._judged: dict[str, StreamData] = {}
         self._joined: dict[tuple[str, ...], SequenceRows] = {}
 
     @abstractmethod
@@ -176,9 +177,17 @@ class Protocol(pl.LightningDataModule, ABC):
             self._joined[key] = own.joined(list(fit.values()))
         return self._joined[key]
 
-    def use(self, names: Sequence[str], paced_by: Sequence[str], seed: int, limit: int | float = 1.0) -> None:
-        """Choose what the next fit draws from; see `TrainLoader`."""
+    def use(
+        self,
+        names: Sequence[str],
+        paced_by: Sequence[str],
+        seed: int,
+        limit: int | float = 1.0,
+        judged: Sequence[str] = (),
+    ) -> None:
+        """Choose what the next fit draws from, see `TrainLoader`, and what is evaluated (``judged``; default: all)."""
         self._used = {name: self.stream(name, names) for name in names}
+        self._judged = {name: self._used[name] for name in judged or names}
         self._train = TrainLoader(self._used, paced_by, self.batch_size, self.mixing, seed, limit)
 
     def train_dataloader(self) -> TrainLoader:
@@ -187,10 +196,10 @@ class Protocol(pl.LightningDataModule, ABC):
         return self._train
 
     def val_dataloader(self) -> EvaluationLoader:
-        return EvaluationLoader(self._used, "val")
+        return EvaluationLoader(self._judged, "val")
 
     def test_dataloader(self) -> EvaluationLoader:
-        return EvaluationLoader(self._used, "test")
+        return EvaluationLoader(self._judged, "test")
 
     def state_dict(self) -> dict[str, Any]:
         """The loader's position."""
