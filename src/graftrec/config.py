@@ -347,7 +347,7 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     if isinstance(value, Mapping) and "_target_" in value:
         try:
-            return kind is object or issubclass(resolve(value["_target_"]), kind)
+            return kind is object or issubclass(resolve(str(value["_target_"])), kind)
         except UserError:
             return True  # said where the mapping itself is checked
     if issubclass(kind, Mapping):
