@@ -74,7 +74,7 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
         argv.insert(0, "--multirun")  # a file says so
     for before, after in check.rewritten.items():
         argv[:] = [after if text == before else text for text in argv]
-    argv += check.hidden
+    argv += check.hidden or []
     return list(dict.fromkeys(check.problems))
 
 
@@ -106,7 +106,7 @@ class _Check:
     problems: list[str] = field(default_factory=list)
     rewritten: dict[str, str] = field(default_factory=dict)
     composed: dict[tuple[str, ...], Any] = field(default_factory=dict)  # a composition takes about 0.1 s
-    hidden: list[str] = field(default_factory=list)  # settings in the place of secrets in files
+    hidden: list[str] | None = None  # settings in the place of secrets in files, those that all jobs have
 
     def run(self, texts: Sequence[str], deep: bool) -> None:
         self.groups: list[str] = [group for group in self.loader.list_groups("") if group != "hydra"]
@@ -132,9 +132,7 @@ class _Check:
         tree = _tree(cfg)
         config.fit_size(tree)  # a setting of what the trunk does not have is as wrong as without a size
         right = [setting for setting in values if self.value_is_right(setting, tree, cfg.hydra.runtime.choices)]
-        accepted, cfg = self.accept([*accepted, *right])
-        inside = {key: _container(cfg.hydra[key]) for key in ("sweeper", "launcher")}
-        self.hidden += redaction.from_files({**_tree(cfg), "hydra": inside})
+        accepted, _ = self.accept([*accepted, *right])
         self.typed = {setting.key for setting in settings}
         for overrides in _variants(accepted):
             self.look(overrides, deep)
@@ -298,6 +296,9 @@ class _Check:
             self.problems.append(f"{' '.join(overrides)}: {_first(error)}")
             return
         self.problems += guard.problems_of_hydra(cfg.hydra, self.typed)
+        inside = {key: _container(cfg.hydra[key]) for key in ("sweeper", "launcher")}
+        hidden = list(redaction.from_files({**_tree(cfg), "hydra": inside}))
+        self.hidden = hidden if self.hidden is None else [each for each in self.hidden if each in hidden]
         if not deep:
             return
         cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # half of hydra's own is not set yet

@@ -117,6 +117,18 @@ def test_hydra_sees_the_secret_only_where_a_job_does(tmp_path: Any) -> None:
     assert words(settings) == ["experiment=own", "+own.token=***"]
 
 
+def test_a_sweep_over_files_leaves_each_its_own(tmp_path: Any) -> None:
+    """What all jobs have is taken out; what is one file's alone stays there, and is redacted where it is written."""
+    (tmp_path / "experiment").mkdir()
+    for name in "ab":
+        text = f"# @package _global_\nown: {{password: {CANARY}-{name}, token: {CANARY}-both}}\n"
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
+    argv = ["-m", "--config-dir", str(tmp_path), "experiment=a,b"]
+    assert problems_of_command("train", argv, [str(tmp_path)], deep=False) == []
+    (added,) = [word for word in argv if word.startswith("++")]
+    assert added.startswith("++own.token=${oc.env:GRAFTREC_SECRET_FILE_")
+
+
 def test_lists_and_mappings_of_files() -> None:
     tree = {"a": {"token": CANARY, "b": {"key": "two-more"}}, "c": [1], "d": None}
     assert list(from_files(tree)) == [
