@@ -1,12 +1,12 @@
 """Two processes with one thread each against one process with one thread, on the same batches.
 
-    python scripts/bench_ddp.py [--rows 400000] [--repeats 3] [--processes 2] [--optimizer rowwise]
+    python scripts/bench_ddp.py [--rows 400000] [--batch 4096] [--repeats 3] [--processes 2] [--optimizer rowwise]
 
 The work is that of ``bench_train.py``: 24 categorical columns (276,000 values), 4 numbers, two labels; MMoE with 4
-experts of 256-128, heads of 64, width 16, batch 2048 over all processes, one pass over 80 % of the rows. `graftrec
-train` runs as a user would start it, once with ``trainer=default`` and once with ``trainer=ddp`` (gloo), in turn; the
-best counts, since machines are shared and noisy. Every process has a core of its own: with fewer cores there is nothing
-to gain. The last line is one JSON object. Not run on GPUs yet.
+experts of 256-128, heads of 64, width 16, one pass over 80 % of the rows, in batches of 4096 over all processes.
+`graftrec train` runs as a user would start it, once with ``trainer=default`` and once with ``trainer=ddp`` (gloo), in
+turn; the best counts, since machines are shared and noisy. Every process has a core of its own: with fewer cores there
+is nothing to gain. The last line is one JSON object. Not run on GPUs yet.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def run(folder: Path, name: str, settings: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=400_000)
+    parser.add_argument("--batch", type=int, default=4096, help="rows of a step, over all processes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="rowwise")
@@ -57,7 +58,8 @@ def main() -> None:
         for number in range(words.repeats):
             for count, runs in found.items():
                 several = ["trainer=ddp", f"trainer.devices={count}"] if count > 1 else []
-                runs.append(run(folder, f"{count}_{number}", [*OPTIMIZERS[words.optimizer], *several]))
+                settings = [f"protocol.batch_size={words.batch}", *OPTIMIZERS[words.optimizer], *several]
+                runs.append(run(folder, f"{count}_{number}", settings))
     report(words, found)
 
 
