@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from command import graftrec
 
 TINY = [f"++dataset.{key}={value}" for key, value in {
     "users": 30, "items": 20, "rows": 200, "source_rows": 200, "val": 100, "test": 150
@@ -16,17 +15,10 @@ TINY = [f"++dataset.{key}={value}" for key, value in {
 SETTINGS = ["experiment=planted", *TINY, "transfer.epochs=1"]
 
 
-def graftrec(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    command = [sys.executable, "-m", "graftrec", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-
-
 @pytest.mark.slow
 def test_an_audit_in_two_processes_and_again(tmp_path: Path) -> None:
     words = ["audit", *SETTINGS, "audit.seeds=2", "audit.workers=2", "audit.draws=1000", "logger=wandb"]
-    first = graftrec(tmp_path, *words)
-    assert first.returncode == 0, first.stderr
+    first = graftrec(*words, cwd=tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("audit_")
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
@@ -34,8 +26,7 @@ def test_an_audit_in_two_processes_and_again(tmp_path: Path) -> None:
     assert "planted_hurt" in first.stdout
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
     cells = json.loads((folder / "audit.json").read_text())["cells"]
-    again = graftrec(tmp_path, *words)
-    assert again.returncode == 0, again.stderr
+    again = graftrec(*words, cwd=tmp_path)
     assert "12 of them finished before" in again.stdout
     assert json.loads((folder / "audit.json").read_text())["cells"] == cells
 
@@ -43,14 +34,12 @@ def test_an_audit_in_two_processes_and_again(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_runs_are_compared_and_identical_ones_are_not_significant(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        found = graftrec(tmp_path, "train", *SETTINGS, f"seed={seed}", f"hydra.run.dir=runs/{name}", "twin=false")
-        assert found.returncode == 0, found.stderr
-    same = graftrec(tmp_path, "compare", "runs/a", "runs/b")
-    assert same.returncode == 0, same.stderr
+        graftrec("train", *SETTINGS, f"seed={seed}", f"hydra.run.dir=runs/{name}", "twin=false", cwd=tmp_path)
+    same = graftrec("compare", "runs/a", "runs/b", cwd=tmp_path)
     assert "not significant (identical)" in same.stdout
-    seeds = graftrec(tmp_path, "compare", "runs/a", "runs/c")
+    seeds = graftrec("compare", "runs/a", "runs/c", cwd=tmp_path)
     assert "one group: nothing to compare it with" in seeds.stdout
-    assert graftrec(tmp_path, "compare", "runs/nowhere").returncode == 2
+    graftrec("compare", "runs/nowhere", cwd=tmp_path, code=2)
 
 
 @pytest.mark.slow
@@ -60,6 +49,4 @@ def test_what_an_audit_cannot_do_is_said_before_it_trains(tmp_path: Path) -> Non
         (["audit.sedes=2"], "did you mean 'audit.seeds'"),
         (["task@source=[]"], "no source"),
     ):
-        found = graftrec(tmp_path, "audit", *SETTINGS, *words)
-        assert found.returncode == 2, found.stdout
-        assert said in found.stderr
+        assert said in graftrec("audit", *SETTINGS, *words, cwd=tmp_path, code=2).stderr

@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import struct
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-QUICK = ["transfer.epochs=1", "twin=false", "baselines=false"]
+from command import graftrec, in_a_process
+from wandb_records import of_kind, records, rows
+
+QUICK = ["transfer.epochs=1", "twin=false", "baselines=false", "++trainer.limit_train_batches=3", "++encoder.width=8"]
 GRID = ["train", "-m", "lambda_shared=0,1", "seed=0,1,2", *QUICK]
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160", "WANDB_MODE": "offline"}
-    cwd.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "graftrec", *words],
-        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def graftrec(*words: str, cwd: Path, code: int = 0) -> str:
-    """Type a command; it must end with ``code``."""
-    running = start(*words, cwd=cwd)
-    said, _ = running.communicate(timeout=900)
-    assert running.returncode == code, said[-4000:]
-    return said
 
 
 def sweep_in(folder: Path) -> Path:
@@ -53,23 +35,24 @@ def table_of(folder: Path) -> list[tuple[Any, ...]]:
     return rows
 
 
+def assert_each_job_has_its_own_folder(folder: Path) -> None:
+    runs = [sweep_in(folder) / job["folder"] for job in jobs_of(folder)]
+    trees = [yaml.safe_load((run / "config.yaml").read_text()) for run in runs]
+    assert len({(tree["lambda_shared"], tree["seed"]) for tree in trees}) == 6
+    assert len({json.dumps(json.loads((run / "metrics.json").read_text())["val"], sort_keys=True) for run in runs}) == 6
+    assert all(json.loads((run / "status.json").read_text())["exit_code"] == 0 for run in runs)
+
+
 @pytest.mark.slow
 def test_six_jobs_killed_at_the_fourth_and_issued_again(shop_settings: list[str], tmp_path: Path) -> None:
     words = [*GRID, *shop_settings]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     graftrec(*words, cwd=whole)
-    killed = start(*words, cwd=parts)
-    ledger, patience = None, time.monotonic() + 300
-    while ledger is None or len(ledger.read_text().splitlines()) < 7:  # two lines of each job that ended, one of it
-        assert time.monotonic() < patience
-        assert killed.poll() is None
-        time.sleep(0.02)
-        ledger = next((parts / "runs").glob("sweeps/*/jobs.jsonl"), None) if (parts / "runs").is_dir() else None
-    killed.kill()
-    killed.communicate()
+    assert_each_job_has_its_own_folder(whole)
+    in_a_process(*words, cwd=parts, code=-9, GRAFTREC_FAULT="train:11:sigkill")  # in the second of its three batches
     before = {path: path.stat().st_mtime_ns for path in sweep_in(parts).glob("*/metrics.json")}
     assert len(before) == 3
-    said = graftrec(*words, cwd=parts)
+    said = graftrec(*words, cwd=parts).stdout
     assert said.count("finished before, not run again") == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert table_of(parts) == table_of(whole)
@@ -84,17 +67,19 @@ LAUNCHERS = {"joblib": ["hydra.launcher.n_jobs=2"], "submitit_local": ["hydra.la
 def test_launchers_run_jobs_in_other_processes(launcher: str, shop_settings: list[str], tmp_path: Path) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     words = ["train", "-m", "seed=0,1", "++split.train_until=0.8,7", *QUICK, *shop_settings]
-    said = graftrec(*words, f"hydra/launcher={launcher}", *LAUNCHERS[launcher], cwd=tmp_path, code=2)
+    said = graftrec(*words, f"hydra/launcher={launcher}", *LAUNCHERS[launcher], cwd=tmp_path, code=2).stdout
     assert [job["state"] for job in jobs_of(tmp_path)] == ["finished", "failed", "finished", "failed"]
     assert "failed (2)" in said
     assert "best    " in said
-    again = graftrec(*words, cwd=tmp_path, code=2)  # here, where those that finished are found
+    again = graftrec(*words, cwd=tmp_path, code=2).stdout  # here, where those that finished are found
     assert again.count("finished before, not run again") == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_six_trials_with_a_pruner_and_one_more(launcher: str, shop_settings: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("launcher", "trials"), [("basic", 6), ("joblib", 3)])
+def test_trials_with_a_pruner_and_one_more(
+    launcher: str, trials: int, shop_settings: list[str], tmp_path: Path
+) -> None:
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     optuna = pytest.importorskip("optuna")
@@ -104,13 +89,13 @@ def test_six_trials_with_a_pruner_and_one_more(launcher: str, shop_settings: lis
         "hydra.sweeper.pruner_options.n_startup_trials=1", "optimizer.lr=tag(log,interval(1e-6,1e-1))",
         "trunk=shared_bottom,mmoe", *QUICK, "transfer.epochs=2", *shop_settings,
     ]  # fmt: skip
-    graftrec(*words, "hydra.sweeper.n_trials=6", cwd=tmp_path)
-    said = graftrec(*words, "hydra.sweeper.n_trials=7", cwd=tmp_path)
+    graftrec(*words, f"hydra.sweeper.n_trials={trials}", cwd=tmp_path)
+    said = graftrec(*words, f"hydra.sweeper.n_trials={trials + 1}", cwd=tmp_path).stdout
     study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep_in(tmp_path)}/study.db")
     jobs = jobs_of(tmp_path)
     states = [{"COMPLETE": "finished", "PRUNED": "pruned"}[trial.state.name] for trial in study.trials]
     assert states == [job["state"] for job in jobs]
-    assert len(states) == 7
+    assert len(states) == trials + 1
     assert states.count("pruned") >= 1
     for trial, job in zip(study.trials, jobs, strict=True):
         assert f"++optimizer.lr={trial.params['optimizer.lr']}" in job["settings"]
@@ -126,24 +111,6 @@ def test_six_trials_with_a_pruner_and_one_more(launcher: str, shop_settings: lis
 # --- Weights & Biases
 
 
-def records(path: Path) -> list[Any]:
-    """The records of a .wandb file: a LevelDB log of blocks of 32 KiB after a header of 7 bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, whole, found = path.read_bytes(), 7, b"", []
-    while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # full, or the last part
-            found.append(Record.FromString(whole))
-            whole = b""
-    return found
-
-
 @pytest.mark.slow
 def test_each_job_is_a_wandb_run_of_its_own(shop_settings: list[str], tmp_path: Path) -> None:
     words = ["train", "-m", "++trainer.gradient_clip_algorithm=norm,nope,value", "logger=wandb", *QUICK, *shop_settings]
@@ -153,23 +120,16 @@ def test_each_job_is_a_wandb_run_of_its_own(shop_settings: list[str], tmp_path: 
     for job in jobs:
         (path,) = (sweep_in(tmp_path) / job["folder"]).glob("wandb/offline-run-*/*.wandb")
         found = records(path)
-        (exit_code,) = [each.exit.exit_code for each in found if each.WhichOneof("record_type") == "exit"]
-        assert exit_code == job["exit_code"]
-        (group,) = {each.run.run_group for each in found if each.WhichOneof("record_type") == "run"}
-        assert group == sweep_in(tmp_path).name
-        history = [
-            {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in each.history.item}
-            for each in found if each.WhichOneof("record_type") == "history"
-        ]  # fmt: skip
-        scores = [row["val/score"] for row in history if "val/score" in row]
+        (ended,) = of_kind(found, "exit")
+        assert ended.exit_code == job["exit_code"]
+        assert {run.run_group for run in of_kind(found, "run")} == {sweep_in(tmp_path).name}
+        scores = [row["val/score"] for row in rows(found) if "val/score" in row]
         assert bool(scores) == (job["state"] == "finished")
         assert all(score == pytest.approx(job["score"]) for score in scores)
 
 
 def test_a_wandb_agents_command_line_is_one_of_ours() -> None:
     """scripts/wandb_sweep.yaml: with ``${args_no_hyphens}`` an agent types ``key=value`` words."""
-    import yaml
-
     from graftrec.overrides import problems_of_command
 
     recipe = yaml.safe_load((Path(__file__).parents[2] / "scripts" / "wandb_sweep.yaml").read_text())

@@ -91,6 +91,21 @@ def test_the_same_sweep_again_repeats_nothing(
     assert "best    -0.090  graftrec train lr=0.1 trainer.devices=2 seed=1 logger=wandb" in said
 
 
+def test_a_finished_sweep_is_not_drawn_again(
+    trained: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "-m", "seed=0,1"]
+    assert cli.main(words) == 0
+    drawn: list[Any] = []
+    draw = sweep_page.write
+    monkeypatch.setattr(sweep_page, "write", lambda *given: drawn.append(draw(*given)))
+    assert cli.main(words) == 0
+    assert drawn == []
+    (only_sweep(tmp_path) / "report.html").unlink()
+    assert cli.main(words) == 0
+    assert [path.resolve() for path in drawn] == [only_sweep(tmp_path) / "report.html"]
+
+
 def test_one_failed_job_does_not_stop_the_others_and_is_tried_again(
     trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,9 +83,12 @@ def write(folder: Path, jobs: Sequence[Entry], command: str, single: Callable[[E
         "importance": shares,
         "importance_is": how,
     }
-    with whole(folder / "sweep.json") as draft:
-        draft.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    sweep_page.write(folder, report, list(zip(jobs, metrics, strict=True)))
+    path, text = folder / "sweep.json", json.dumps(report, indent=2) + "\n"
+    drawn = path.is_file() and (folder / "report.html").is_file() and path.read_text(encoding="utf-8") == text
+    if not drawn:  # nothing is new where a sweep that has finished is issued again
+        sweep_page.write(folder, report, list(zip(jobs, metrics, strict=True)))
+        with whole(path) as draft:
+            draft.write_text(text, encoding="utf-8")
     console = screen()
     console.print(sweep_table(list(zip(jobs, metrics, strict=True))))
     for line in sentences(report, jobs):
