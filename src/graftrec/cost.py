@@ -52,7 +52,7 @@ class Cost(pl.Callback):
 
     def __init__(self, bar: PhaseProgress) -> None:
         self.bar = bar
-        self.steps = 0
+        self.steps, self.processes = 0, 1
         self.entries: Tensor | int = 0
         self._flops = 0
         self._of: Tensor | int = 0  # entries of the batches where this was counted
@@ -61,8 +61,8 @@ class Cost(pl.Callback):
 
     @property
     def flops(self) -> float:
-        """Of the phase so far, on this process."""
-        return self._flops * float(self.entries) / max(1.0, float(self._of))
+        """Of the phase so far, in all processes: each has about the same part of every batch."""
+        return self.processes * self._flops * float(self.entries) / max(1.0, float(self._of))
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted so far."""
@@ -80,13 +80,14 @@ class Cost(pl.Callback):
             "flops_per_step": self.flops / max(1, self.steps),
             "flops": self.flops,
             "flops_per_second": speed,
-            "limit": self._limit,
+            "limit": self._limit * self.processes,
             "limit_from": self._source,
-            "utilisation": speed / self._limit,
+            "utilisation": speed / self._limit / self.processes,
         }
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the hardware's limit, before the clock runs."""
+        self.processes = trainer.world_size
         self._limit, self._source = limit(pl_module.device, str(trainer.precision))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, number: int) -> None:

@@ -132,6 +132,42 @@ class Sharded(ModelParallelStrategy):
         state: dict[str, Any] = tree_map_only(Tensor, lambda x: _plain(x).cpu(), optimizer.state_dict())
         return state
 
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Lightning hands the state over, as it does where nothing is shared out."""
+        return True
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """What a checkpoint holds, read as any other is; every process reads all of it."""
+        found: dict[str, Any] = self.checkpoint_io.load_checkpoint(checkpoint_path)
+        return found
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Every process takes its part of the weights."""
+        if self.lightning_module is not None:
+            load(self.lightning_module, checkpoint["state_dict"])
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Every process takes its part of the optimizers' state."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            optimizer.load_state_dict(parts_of(state, optimizer))
+
+
+def parts_of(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's whole state, cut as its parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def part(value: Any, parameter: Tensor) -> Any:
+        if isinstance(parameter, DTensor) and isinstance(value, Tensor) and value.shape == parameter.shape:
+            return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+        return value
+
+    own = {
+        number: {name: part(value, parameters[number]) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    return {**state, "state": own}
+
 
 def _plain(value: Tensor) -> Tensor:
     whole: Tensor = value.full_tensor() if isinstance(value, DTensor) else value

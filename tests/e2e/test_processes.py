@@ -180,7 +180,7 @@ def test_an_optuna_sweep_of_two_processes(words: list[str], tmp_path: Path) -> N
     own = [
         "-m", "hydra/sweeper=optuna", "hydra.sweeper.sampler=RandomSampler", "hydra.sweeper.pruner=PercentilePruner",
         "hydra.sweeper.pruner_options.percentile=1.0", "hydra.sweeper.pruner_options.n_startup_trials=1",
-        "optimizer.lr=tag(log,interval(1e-6,1e-1))", f"hydra.sweep.dir={sweep}",
+        "optimizer.lr=tag(log,interval(1e-6,1e-1))", f"hydra.sweep.dir={sweep}", "task@source=[]", "task@shared=[]",
     ]  # fmt: skip
     assert cli.main(["train", *own, *words, *DDP, "hydra.sweeper.n_trials=5"]) == 0
     assert cli.main(["train", *own, *words, *DDP, "hydra.sweeper.n_trials=6"]) == 0  # goes on

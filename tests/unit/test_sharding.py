@@ -41,7 +41,7 @@ class Model(nn.Module):
     validation_step = test_step = training_step
 
 
-def learn(model: Model, ids: Tensor) -> None:
+def learn(model: Model, ids: Tensor) -> torch.optim.Optimizer:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, eps=1e-3, fused=True)
     sharding.regroup(optimizer)
     for _ in range(3):
@@ -50,6 +50,7 @@ def learn(model: Model, ids: Tensor) -> None:
         sharding.average(model)
         clip(model.parameters(), 0.1)
         optimizer.step()
+    return optimizer
 
 
 def rows() -> Tensor:
@@ -66,8 +67,17 @@ def work(rank: int, port: int, cls: type[Any], out: Path) -> None:
     for _ in range(2):  # Lightning asks once for each stage
         sharding.shard(model, sharding.blocks_of(model.trunk), set(), mesh)
     assert isinstance(model.tables.block, DTensor)
-    learn(model, rows().chunk(PROCESSES)[rank])
+    optimizer = learn(model, rows().chunk(PROCESSES)[rank])
     found = sharding.state_of(model)
+    strategy = sharding.Sharded(PROCESSES)
+    kept, cut = strategy.optimizer_state(optimizer), [type(state["exp_avg"]) for state in optimizer.state.values()]
+    for state in optimizer.state.values():
+        state["exp_avg"].zero_()
+    optimizer.load_state_dict(sharding.parts_of(kept, optimizer))
+    assert [type(state["exp_avg"]) for state in optimizer.state.values()] == cut
+    assert DTensor in cut
+    for number, values in strategy.optimizer_state(optimizer)["state"].items():
+        assert all(torch.equal(value, kept["state"][number][name]) for name, value in values.items())
     sharding.load(model, start)
     back = sharding.state_of(model)
     assert all(torch.equal(value, start[name]) for name, value in back.items())

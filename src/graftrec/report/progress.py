@@ -109,7 +109,7 @@ class PhaseProgress(ProgressBar):
     ) -> None:
         """Count the step's rows; draw at most five times a second (reading a loss waits for the device)."""
         now = time.monotonic()
-        self._rows += self.rows(batch)
+        self._rows += self.rows(batch) * trainer.world_size  # the others have as many, or one less
         self._seconds, self._tick = self._seconds + now - self._tick, now
         if self._bar is None or self._task is None:
             return
