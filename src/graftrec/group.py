@@ -43,7 +43,8 @@ def begin(rank: Rank, tree: Mapping[str, Any], listener: int | None = None) -> N
         backend = "cpu:gloo,cuda:nccl"
     found: dict[str, Any] = {"rank": rank.number, "world_size": rank.world, "timeout": NEVER}
     if "MASTER_ADDR" not in os.environ:  # SLURM's
-        os.environ["MASTER_ADDR"] = SLURMEnvironment.resolve_root_node_address(os.environ["SLURM_STEP_NODELIST"])
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
+        os.environ["MASTER_ADDR"] = SLURMEnvironment.resolve_root_node_address(nodes)
     os.environ.setdefault("MASTER_PORT", str(15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000))
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun has one
