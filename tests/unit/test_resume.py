@@ -191,6 +191,7 @@ def crossing(compose: Compose, shop_settings: list[str], tmp_path_factory: pytes
         "++protocol.batch_size=40",
         "++protocol.overlap_users=0.5",
         "++encoder.width=8",
+        "++trainer.limit_train_batches=3",
     ]
     return made(settings, compose, tmp_path_factory.mktemp("crossing"))
 
