@@ -158,9 +158,20 @@ def test_pretrain_and_finetune_says_what_it_carried(shop_settings: list[str], tm
 
 
 DATA = Path(os.environ.get("GRAFTREC_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-REAL = {"adult": "uci-adult", "census": "census-income-kdd"}
-REAL |= dict.fromkeys(["kuairand", "kuairand_sequence"], "kuairand-27k-explicit")
-REAL |= {"movielens_cold_start": "ml-1m", "sequences": "s3rec-sequences", "food_kitchen": "amazon-food-kitchen"}
+REAL = {  # setting -> folder of its files
+    "adult": {"dataset.root": "uci-adult"},
+    "amazon_pair": {"dataset.root": "amazon-disencdr"},
+    "census": {"dataset.root": "census-income-kdd"},
+    "food_kitchen": {"dataset.root": "amazon-food-kitchen"},
+    "kuairand": {"dataset.root": "kuairand-27k-explicit"},
+    "kuairand_sequence": {"dataset.root": "kuairand-27k-explicit"},
+    "movielens_cold_start": {"dataset.root": "ml-1m"},
+    "movies_by_text": {
+        "dataset.parts.movielens.root": "ml-1m",
+        "dataset.parts.movietweetings.root": "movietweetings-100k",
+    },
+    "sequences": {"dataset.root": "s3rec-sequences"},
+}
 
 
 @pytest.mark.slow
@@ -168,11 +179,10 @@ REAL |= {"movielens_cold_start": "ml-1m", "sequences": "s3rec-sequences", "food_
 def test_two_steps_of_every_experiment_on_its_own_data(path: Path, tmp_path: Path) -> None:
     short = ["++trainer.limit_train_batches=2", "++trainer.max_steps=2", "++trainer.log_every_n_steps=1"]
     short += ["hydra.mode=RUN", "baselines=false"]  # also of what is a sweep; the demo has baselines
-    if path.stem in REAL:
-        folder = DATA / REAL[path.stem]
-        if not folder.is_dir():
+    for setting, name in REAL.get(path.stem, {}).items():
+        if not (DATA / name).is_dir():
             pytest.skip("GRAFTREC_DATA names no folder with the real files")
-        short += [f"dataset.root={folder}"]
+        short += [f"{setting}={DATA / name}"]
     graftrec("train", f"experiment={path.stem}", "twin=false", *short, "hydra.run.dir=r", cwd=tmp_path)
     metrics = metrics_of(tmp_path / "r")
     assert metrics["test"][metrics["main"]["task"]][metrics["main"]["metric"]] is not None
