@@ -23,6 +23,7 @@ from graftrec.faults import strike
 from graftrec.files import whole
 from graftrec.jobs import command
 from graftrec.phases import Going, check_trainer, has_transfer, run_plan, twin_plan
+from graftrec.ranks import processes
 from graftrec.redaction import redact
 from graftrec.report import auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog
@@ -33,7 +34,16 @@ from graftrec.transfer.base import Transfer
 
 
 def train(tree: Mapping[str, Any], folder: Path) -> float:
-    """Train ``tree`` and leave a run folder; the target's validation score (higher is better)."""
+    """Train ``tree`` and leave a run folder; the target's validation score (higher is better).
+
+    Raises:
+        UserError: settings that do not fit the data or each other, or several processes, of which this is not one.
+        DataError: data that cannot be used.
+    """
+    if processes(tree["trainer"]) > 1 and not group.several():  # Lightning would start this very command once more
+        raise UserError(
+            "trainer.devices: train() is one process; graftrec.jobs.run_job starts as many as are asked for"
+        )
     first = group.is_first()  # of several processes only the first one writes and shows things
     console = screen() if first else Screen(quiet=True)
     going = going_on(tree, console.print)

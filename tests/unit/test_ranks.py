@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from graftrec.beats import Beats, Patience, behind
 from graftrec.errors import UserError
 from graftrec.ranks import Rank, alone, check, outside, processes
+from graftrec.train import train
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_NNODES": "2"}
@@ -90,3 +93,9 @@ def test_who_is_behind_and_for_how_long() -> None:
         assert behind(beats.counts()) == []
         beats.step(0, False)  # it writes a report, and the other waits
         assert not patience.lost(beats, 500.0)
+
+
+def test_lightning_is_not_asked_to_start_processes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run_job starts as many"):
+        train({"trainer": {"devices": 2}}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
