@@ -81,6 +81,8 @@ def draft(folder: Path) -> Iterator[Path]:
                     os.replace(own, folder)
     finally:
         shutil.rmtree(own, ignore_errors=True)
+        if damaged.is_symlink():  # the link goes, and what it leads to stays
+            damaged.unlink()
         shutil.rmtree(damaged, ignore_errors=True)
 
 
