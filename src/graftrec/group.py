@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -15,7 +17,9 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from graftrec.config import fingerprint
 from graftrec.errors import UserError, described, raised
-from graftrec.ranks import Rank
+from graftrec.launch import PATIENCE
+from graftrec.plain import tell
+from graftrec.ranks import Rank, leave
 from graftrec.tasks.base import of_all
 from graftrec.watch import Watch
 
@@ -32,8 +36,11 @@ def begin(rank: Rank, tree: Mapping[str, Any], listener: int | None = None) -> N
         listener: handle of the socket at which the first one serves, where `graftrec.launch` opened it. Else torchrun
             or SLURM say where to meet.
 
+    A process that waits longer than ``patience`` seconds for the others says so and ends.
+
     Raises:
-        UserError: there are fewer GPUs than processes, or another process has other settings.
+        UserError: there are fewer GPUs than processes, another process has other settings, or the place to meet is
+            taken.
     """
     global _rank
     trainer = tree["trainer"]
@@ -47,13 +54,43 @@ def begin(rank: Rank, tree: Mapping[str, Any], listener: int | None = None) -> N
         os.environ["MASTER_ADDR"] = SLURMEnvironment.resolve_root_node_address(nodes)
     os.environ.setdefault("MASTER_PORT", str(15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000))
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun has one
-        found["store"] = Store(*place, rank.world, rank.number == 0, NEVER, master_listen_fd=listener)
-    dist.init_process_group(backend, **found)
-    _rank = rank
-    names = of_all(fingerprint(tree))
+    with _limited(float(tree.get("patience", PATIENCE)), f"rank {rank.number} of {rank.world}", place):
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun has one
+            found["store"] = _store(place, rank, listener)
+        dist.init_process_group(backend, **found)
+        _rank = rank
+        names = of_all(fingerprint(tree))
     if odd := [number for number, name in enumerate(names) if name != names[0]]:
         raise UserError(f"rank {odd[0]} of {rank.world} was started with other settings than rank 0")
+
+
+def _store(place: tuple[str, int], rank: Rank, listener: int | None) -> Any:
+    try:
+        return Store(*place, rank.world, rank.number == 0, NEVER, master_listen_fd=listener)
+    except dist.DistNetworkError as error:
+        raise UserError(
+            f"rank {rank.number} of {rank.world} cannot meet the others at {place[0]}:{place[1]}, and MASTER_ADDR and "
+            f"MASTER_PORT may name another place: {str(error).splitlines()[0]}"
+        ) from error
+
+
+@contextmanager
+def _limited(seconds: float, who: str, place: tuple[str, int]) -> Iterator[None]:
+    """Ends this process if the block takes longer: in torch nothing else interrupts a wait for others."""
+
+    def give_up() -> None:
+        tell(
+            f"graftrec: {who} met not all of the others at {place[0]}:{place[1]} within {seconds:g} seconds (patience)"
+        )
+        leave(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _take_gpu(rank: Rank, devices: Any) -> None:

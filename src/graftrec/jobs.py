@@ -22,7 +22,7 @@ from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, RankError,
 from graftrec.files import sweep, whole
 from graftrec.launch import PATIENCE, launch
 from graftrec.plain import tell
-from graftrec.ranks import check, outside
+from graftrec.ranks import check, leave, outside
 from graftrec.redaction import redact, shown, words
 from graftrec.resume import ENDED, folder_of, held, status_of
 from graftrec.stop import stop
@@ -34,19 +34,18 @@ WORK = {"train": "graftrec.train", "audit": "graftrec.analysis.audit"}  # verb -
 def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int, float]:
     """Train or audit ``tree``; (exit code, score), the score NaN unless the code is 0.
 
-    The folder is another one if ``resume`` says so; one where it has finished is left as it is.
+    The folder is another one if ``resume`` says so; one where it has finished is left as it is. A process that torchrun
+    or SLURM started together with others has no more to do than this, and ends here.
     """
     rank = outside()
-    if rank is None or verb != "train":
-        return _run(tree, folder, verb)
-    group = import_module("graftrec.group")
-    code, _, _ = attempt(lambda: (check(tree["trainer"], rank), group.begin(rank, tree)))
-    if code:
-        return code, math.nan
-    return _lead(tree, folder, group) if rank.number == 0 else _follow(tree, folder, group)
+    if rank is not None and verb == "train":
+        group = import_module("graftrec.group")
+        code, _, _ = attempt(lambda: (check(tree["trainer"], rank), group.begin(rank, tree)))
+        leave(code or (_lead if rank.number == 0 else _follow)(tree, folder, group))
+    return _run(tree, folder, verb)
 
 
-def _lead(tree: dict[str, Any], folder: str, group: Any) -> tuple[int, float]:
+def _lead(tree: dict[str, Any], folder: str, group: Any) -> int:
     """The first of several processes that torchrun or SLURM started: as one alone, but the others learn where."""
     told: list[Path] = []
 
@@ -55,25 +54,22 @@ def _lead(tree: dict[str, Any], folder: str, group: Any) -> tuple[int, float]:
         group.of_first(lambda: (0, str(out)))
         return _beside(tree, out, group, give_up)
 
-    code, score = _run(tree, folder, "train", train)
+    code, _ = _run(tree, folder, "train", train)
     if not told:  # there is nothing to train
         group.of_first(lambda: (code, ""))
-    return code, score
+    return code
 
 
-def _follow(tree: dict[str, Any], folder: str, group: Any) -> tuple[int, float]:
+def _follow(tree: dict[str, Any], folder: str, group: Any) -> int:
     """Another one of them: it trains in the first one's folder, and writes nothing."""
     code, _, found = attempt(lambda: group.of_first(lambda: None))
     if found is None:
-        return code, math.nan
+        return code
     code, out = found
     if out != folder:
         with suppress(OSError):  # Hydra made it, some seconds after the first one's
             Path(folder).rmdir()
-    if not out:
-        return code, math.nan
-    code, _, score = attempt(lambda: _beside(tree, Path(out), group, None))
-    return code, math.nan if score is None else score
+    return attempt(lambda: _beside(tree, Path(out), group, None))[0] if out else code
 
 
 def _beside(tree: dict[str, Any], out: Path, group: Any, give_up: Callable[[str], None] | None) -> float:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from graftrec.errors import described, outcome
 from graftrec.plain import tell
-from graftrec.ranks import Rank, outside
+from graftrec.ranks import Rank, leave, outside
 from graftrec.stop import stop
 
 
@@ -34,11 +34,7 @@ def main(folder: Path) -> NoReturn:
         code, told = _attempt(given, folder, rank)
     with report:
         json.dump(told | {"at": time.monotonic()}, report)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # what is left of a group waits for the others, or (torch 2.13) for ever: the module that DDP wrapped holds the GIL
-    # while it waits for a thread of gloo's that wants it
-    os._exit(code)
+    leave(code)
 
 
 def _attempt(given: dict[str, Any], folder: Path, rank: Rank) -> tuple[int, dict[str, Any]]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,25 +204,66 @@ def test_an_optuna_sweep_of_two_processes(words: list[str], tmp_path: Path) -> N
     assert {job["state"] for job in jobs} == {"finished", "pruned"}
 
 
-OUTSIDE = {
-    "torchrun": [],
-    "srun": [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2", "SLURM_NNODES": "1",
-              "SLURM_JOB_ID": "4321", "SLURM_STEP_NODELIST": "localhost"} for rank in range(2)],
-}  # fmt: skip
+def port() -> int:
+    """One that is free, of those among which SLURM's number of a job chooses."""
+    with socket.socket() as tried:
+        for number in range(15_000 + os.getpid() % 9_000, 25_000):
+            with suppress(OSError):
+                tried.bind(("127.0.0.1", number))
+                return number
+    raise RuntimeError("no port is free")
 
 
-@pytest.mark.parametrize("by", OUTSIDE)
+def slurm(rank: int, at: int) -> dict[str, str]:
+    return {
+        "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2", "SLURM_NNODES": "1",
+        "SLURM_JOB_ID": str(at - 15_000), "SLURM_STEP_NODELIST": "localhost",
+    }  # fmt: skip
+
+
+def ended(folder: Path, *starts: tuple[dict[str, str], list[str]]) -> tuple[list[int], list[str]]:
+    """Exit codes and outputs of commands that run together; those that do not end write where they are."""
+    folder.mkdir(exist_ok=True)
+    outputs = [folder.with_name(f"{folder.name}_{number}.log") for number in range(len(starts))]
+    with ExitStack() as closing:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-X", "faulthandler", *args], env={**os.environ, **more}, cwd=folder,
+                stdout=closing.enter_context(output.open("wb")), stderr=subprocess.STDOUT,
+            )
+            for (more, args), output in zip(starts, outputs, strict=True)
+        ]  # fmt: skip
+        until = time.monotonic() + 100
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGABRT)
+    return [process.wait(10) for process in processes], [output.read_text() for output in outputs]
+
+
+@pytest.mark.parametrize("by", ["torchrun", "srun"])
 def test_processes_that_others_started(by: str, together: Path, words: list[str], tmp_path: Path) -> None:
     command = ["-m", "graftrec", "train", *words, *DDP]  # each would name its folder by the second
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    starts = [({**os.environ, **more}, command) for more in OUTSIDE[by]] or [({**os.environ}, [*torchrun, *command])]
-    processes = [
-        subprocess.Popen([sys.executable, *args], env=env, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT)
-        for env, args in starts
-    ]  # fmt: skip
-    said = [process.communicate(timeout=100)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
-    (folder,) = (tmp_path / "runs").iterdir()
+    at = port()
+    starts = [(slurm(rank, at), command) for rank in range(2)] if by == "srun" else [({}, [*torchrun, *command])]
+    codes, said = ended(tmp_path / "here", *starts)
+    assert codes == [0] * len(starts), said
+    (folder,) = (tmp_path / "here" / "runs").iterdir()
     assert metrics_of(folder)["test"] == metrics_of(together)["test"]
     assert sum(text.count("report  ") for text in said) == 1
+
+
+def test_who_meets_nobody_says_so(words: list[str], tmp_path: Path) -> None:
+    command = ["-m", "graftrec", "train", *words, *DDP, "patience=3"]
+    with socket.create_server(("127.0.0.1", port())) as taken:
+        at = taken.getsockname()[1]
+        codes, said = ended(tmp_path / "taken", (slurm(0, at), command))
+    assert codes == [2], said
+    assert f"rank 0 of 2 cannot meet the others at localhost:{at}" in said[0]
+    for rank in range(2):
+        codes, said = ended(tmp_path / f"alone{rank}", (slurm(rank, port()), command))
+        assert codes == [1], said
+        assert f"rank {rank} of 2 met not all of the others at localhost:" in said[0]
