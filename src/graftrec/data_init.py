@@ -14,9 +14,9 @@ import polars as pl
 
 from graftrec.config import conf_dir
 from graftrec.data import readers
-from graftrec.data.datasets.files import TAKEN
 from graftrec.data.domains import slug
 from graftrec.data.file_columns import PARTS
+from graftrec.data.file_settings import TAKEN
 from graftrec.errors import UserError
 from graftrec.plain import plain
 

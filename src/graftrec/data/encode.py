@@ -247,14 +247,15 @@ def interactions(
     )
     builder = Builder(shape)
     builder.add(rows)
-    known = {"users": attributes(users, "user", user_columns), "items": attributes(items, "item", item_columns)}
-    return builder.done(name, **known, **more)
+    known = {"user": (users, user_columns), "item": (items, item_columns)}
+    for key, (frame, meanings) in known.items():
+        if frame is not None:
+            more[f"{key}s"] = attributes(frame, key, meanings)
+    return builder.done(name, **more)
 
 
-def attributes(frame: pl.DataFrame | None, key: str, columns: Mapping[str, Column] | None = None) -> Attributes | None:
+def attributes(frame: pl.DataFrame, key: str, columns: Mapping[str, Column] | None = None) -> Attributes:
     """Attributes from a frame keyed by ``key``, of which the first row of each is kept; all are ids if not said."""
-    if frame is None:
-        return None
     named = dict(columns) if columns is not None else {n: Column("id") for n in frame.columns if n != key}
     frame = frame.drop_nulls(key).unique(key, keep="first", maintain_order=True)
     return Attributes(frame.select(pl.col(key).alias("key"), *named), named)

@@ -15,6 +15,7 @@ import torch
 from graftrec.batch import Batch
 from graftrec.data.datasets import files
 from graftrec.data.datasets.files import Files
+from graftrec.data.file_settings import TAKEN
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.at_random import AtRandom
@@ -655,7 +656,7 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], told: str
     assert told in str(found.value)
 
 
-@pytest.mark.parametrize("name", sorted(files.TAKEN))
+@pytest.mark.parametrize("name", sorted(TAKEN))
 @pytest.mark.parametrize("part", ["features", "labels"])
 def test_names_that_are_taken_are_refused(name: str, part: str) -> None:
     kind = "number" if part == "features" else "binary"

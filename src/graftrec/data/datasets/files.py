@@ -9,27 +9,26 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from graftrec.data import cache, file_columns, readers, typed
+from graftrec.data import cache, file_attributes, file_columns, readers, typed
 from graftrec.data.clean import cored, deduplicated
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.encode import Builder, Shape, attributes
+from graftrec.data.encode import Builder, Shape
 from graftrec.data.file_columns import State
+from graftrec.data.file_settings import columns_of, made_of, wrong_attributes, wrong_columns
 from graftrec.data.names import wrong_name
 from graftrec.data.raw import Raw
-from graftrec.data.table import DAY, Attributes, Column, Floats, Interactions, LabelKind
+from graftrec.data.table import DAY, Column, Floats, Interactions, LabelKind
 from graftrec.data.times import Clock, seconds
-from graftrec.errors import DataError, UserError
+from graftrec.errors import DataError
 
 UNITS = {"s": 1.0, "ms": 1e-3, "days": DAY, "order": DAY}
 ROWS = 200_000  # read at a time
 CACHED = 32_000_000  # bytes of files, from which on a second start is worth a cache
-TAKEN = {"user", "item", "time", "basket", "domain", "split", "event", "weight", "long", "recent", "candidate", "cross"}
-TAKEN |= {"recent_age", "recent_behaviour", "cold_user", "cold_item"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,61 +120,13 @@ class Files(Dataset):
             "item": None if item_features is None else columns_of("item_features", item_features),
         }
         self.duplicates, self.k_core, self.cache = duplicates, k_core, cache
-        problems = [*self._wrong_columns(), *self._wrong_attributes(), *self._wrong_filters()]
+        problems = [
+            *wrong_columns(self.keys, self.features, self.labels, self.known_after, self.events),
+            *wrong_attributes(self.keys, self.attributes, self.attribute_columns, self.known_after),
+            *self._wrong_filters(),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
-
-    def _wrong_columns(self) -> list[str]:
-        problems = []
-        made: dict[str, list[str]] = {}
-        for column, meaning in self.features.items():
-            if column in self.known_after:
-                problems.append(
-                    f"features: '{column}' is known only after the row (known_after), so it would leak the answer"
-                )
-            if column in self.labels:
-                problems.append(f"features: '{column}' is a label as well, so it would be the answer")
-            itself = column in ("user", "item") and self.keys.get(column) == column and meaning.kind == "id"
-            if column in TAKEN and meaning.kind != "date" and not itself:
-                problems.append(f"features: '{column}' is a name that graftrec uses itself; rename the column")
-            for name in _made_of(column, meaning):
-                made.setdefault(name, []).append(column)
-        for name, columns in made.items():
-            if len(columns) > 1 or (name in self.labels and name not in self.features):
-                others = " and ".join(f"'{column}'" for column in [*columns, name][:2])
-                problems.append(f"features: '{name}' would be made of {others}; rename one of them")
-        for column, kind in self.labels.items():
-            if kind not in get_args(LabelKind):
-                problems.append(f"labels.{column}: should be one of {', '.join(get_args(LabelKind))}, found {kind}")
-            if column in TAKEN:
-                problems.append(f"labels: '{column}' is a name that graftrec uses itself; rename the column")
-        for column in self.events:
-            number = column in self.features and self.features[column].kind == "number"
-            if self.labels.get(column) not in ("binary", "number") and not number:
-                problems.append(f"events: '{column}' is neither a label of kind binary or number nor a number feature")
-        if len(self.events) > 7:
-            problems.append(f"events: at most 7 kinds of behaviour, found {len(self.events)}")
-        if not (self.keys or self.features or self.labels):
-            problems.append("no column is named: user and item, or labels, are what can be learned from")
-        return problems
-
-    def _wrong_attributes(self) -> list[str]:
-        problems = []
-        for role in ("user", "item"):
-            if self.attributes[role] and role not in self.keys:
-                problems.append(f"{role}s: a file of no use without dataset.{role}, the column that keys it")
-            columns = self.attribute_columns[role] or {}
-            if columns and not self.attributes[role]:
-                problems.append(f"{role}_features: of no use without dataset.{role}s, the file that has them")
-            for name, column in columns.items():
-                where = f"{role}_features.{name}"
-                if name in self.known_after:
-                    problems.append(f"{where}: known only after the row (known_after), so it would leak the answer")
-                if column.kind == "history":
-                    problems.append(f"{where}: an attribute is no history; its kind may be ids")
-                if column.missing == "drop" or column.outliers or (column.buckets and column.kind == "number"):
-                    problems.append(f"{where}: missing=drop, outliers and buckets of numbers are of features of rows")
-        return problems
 
     def _wrong_filters(self) -> list[str]:
         both = {"user", "item"} <= set(self.keys)
@@ -203,7 +154,14 @@ class Files(Dataset):
         return found
 
     def _read(self, folder: Path | None) -> Interactions:
-        attributes = {kind: self._attributes(kind) for kind in ("user", "item")}
+        attributes = {
+            kind: file_attributes.read(
+                kind, path, self.keys[kind], self.attribute_columns[kind], self.known_after,
+                lambda raw, column: self._seconds(raw, column, State()), self.time_unit,
+            )
+            for kind, path in self.attributes.items()
+            if path
+        }  # fmt: skip
         domain_of = self._domain_of()
         wanted, state = self._wanted(domain_of is not None), State()
         words, lists = self._worded(wanted), self._lists("ids", "history")
@@ -226,8 +184,8 @@ class Files(Dataset):
                 self.name,
                 clock=self.time_unit != "order",
                 behaviours=tuple(self.events),
-                users=attributes["user"],
-                items=attributes["item"],
+                users=attributes.get("user"),
+                items=attributes.get("item"),
                 unique=self.unique,
                 refused=state.refused,
             )
@@ -240,7 +198,7 @@ class Files(Dataset):
         columns: dict[str, Column] = {}
         for name, column in self.features.items():
             if column.kind == "date":
-                columns |= {part: Column("id") for part in _made_of(name, column)}
+                columns |= {part: Column("id") for part in made_of(name, column)}
             else:
                 columns[name] = column
         return Shape(
@@ -401,67 +359,6 @@ class Files(Dataset):
                 raw = readers.read(path, [self.keys[kind], column])
                 return pl.DataFrame({kind: typed.words(raw, self.keys[kind]), "domain": typed.words(raw, column)})
         return None
-
-    def _attributes(self, kind: str) -> Attributes | None:
-        path = self.attributes[kind]
-        if not path:
-            return None
-        key = self.keys[kind]
-        there, columns = readers.columns(path), self.attribute_columns[kind]
-        if key not in there:
-            raise UserError(f"dataset.{kind}s: {path} has no column '{key}'; it has {', '.join(there)}")
-        if columns is None:
-            columns = {name: Column("id") for name in there if name not in (key, *self.known_after)}
-        lists = [name for name, column in columns.items() if column.kind in ("ids", "vector")]
-        raw = readers.read(path, [key, *columns], lists=lists)
-        problems: list[DataError] = []
-        found: dict[str, pl.Series] = {}
-        for name, column in columns.items():
-            try:
-                found |= self._attribute(raw, name, column)
-            except DataError as error:
-                problems.append(error)
-        DataError.raise_all(problems)
-        if "key" in found:
-            raise UserError(f"dataset.{kind}s: 'key' in {path} is a name that graftrec uses itself; rename the column")
-        parts = {name: Column("id") for name in found if name not in columns}
-        meanings = {name: column for name, column in columns.items() if column.kind != "date"} | parts
-        own = f"{kind} of this file"  # no attribute is called so
-        return attributes(pl.DataFrame({own: typed.words(raw, key), **found}), own, meanings)
-
-    def _attribute(self, raw: Raw, name: str, column: Column) -> dict[str, pl.Series]:
-        """An attribute as `graftrec.data.content` takes it; a date becomes several."""
-        if column.kind == "number":
-            values = typed.number(raw, name).fill_nan(None)
-            return {name: values if column.fill is None else values.fill_null(column.fill)}
-        if column.kind == "date":
-            return file_columns.date_parts(raw, name, column, self._seconds(raw, name, State()), self.time_unit)
-        if column.kind == "vector":
-            matrix, there = file_columns.vectors(raw, name, column, {}, True)
-            rows = [vector if known else None for vector, known in zip(matrix.tolist(), there, strict=True)]
-            return {name: pl.Series(rows, dtype=pl.List(pl.Float32))}
-        if column.kind == "id":
-            return {name: typed.words(raw, name)}
-        return {name: file_columns.text(raw, name) if column.kind == "text" or raw.text else raw.frame[name]}
-
-
-def columns_of(name: str, given: Mapping[str, Any] | None) -> dict[str, Column]:
-    """Columns from YAML; ValueError that says which one is wrong."""
-    found = {}
-    for column, meaning in (given or {}).items():
-        try:
-            made = Column.of(meaning)
-        except ValueError as error:
-            raise ValueError(f"{name}.{column}: {error}") from None
-        found[column] = replace(made, clip=tuple(made.clip), parts=tuple(made.parts))
-    return found
-
-
-def _made_of(name: str, column: Column) -> list[str]:
-    """Columns of a batch that come of a feature."""
-    if column.kind == "date":
-        return [f"{name}_{part}" for part in column.parts]
-    return [name, f"{name}_age"] if column.kind == "history" else [name]
 
 
 def _reasons(refused: Mapping[str, int]) -> str:
