@@ -1,10 +1,12 @@
 """YAML from elsewhere is small: how many bytes, nodes and levels it has is counted before anything is made of it.
 
-An alias counts as all that it stands for, so that nine lines of aliases of aliases are no longer 9^9 nodes.
+An alias counts as all that it stands for, so that nine lines of aliases of aliases are no longer 9^9 nodes. What YAML
+takes for something else than it looks like, such as an id ``012`` that is 10, is told once.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,12 @@ from typing import Any
 import yaml
 
 from graftrec.errors import UserError
+from graftrec.plain import tell
 
 BYTES, NODES, LEVELS = 1_000_000, 100_000, 50
 PLAIN = (str, int, float, bool, type(None))
+ODD = re.compile(r"[-+]?0[0-7_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|on|off|yes|no", re.IGNORECASE)
+_told: set[tuple[str, int]] = set()
 
 
 def read(path: Path) -> str:
@@ -89,8 +94,17 @@ def _count(text: str, what: str) -> None:
             count += 1
             if event.anchor:
                 sizes[event.anchor] = 1
+            if event.style is None and event.tag is None and ODD.fullmatch(event.value):
+                _lint(event.value, what, event.start_mark.line + 1)
         if count > NODES or len(open_) > LEVELS:
             line = event.start_mark.line + 1
             raise UserError(
                 f"{what}:{line} has more than {NODES:,} values or {LEVELS} levels, which no configuration needs"
             )
+
+
+def _lint(value: str, what: str, line: int) -> None:
+    """Say, once, what YAML 1.1 takes an unquoted value for."""
+    if (what, line) not in _told:
+        _told.add((what, line))
+        tell(f"graftrec: {what}:{line}: {value} is {yaml.safe_load(value)!r} in YAML; write '{value}' if it is a word")
