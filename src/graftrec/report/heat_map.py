@@ -31,7 +31,7 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
     names, targets = rows(report), list(report["main"])
     wide = max(1.7, 0.1 * max(map(len, targets), default=1))
     label = 0.085 * max(map(len, names), default=1) + 0.3
-    size = (len(panels) * (wide * len(targets) + 0.25) + label + 1.2, 0.72 * max(1, len(names)) + 1.35)
+    size = (len(panels) * (wide * len(targets) + 0.25) + label + 1.2, 0.72 * max(2, len(names)) + 1.35)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.04), facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
@@ -56,7 +56,7 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
         _panel(own, report, panel, names, targets, limit or 1.0)
     axes[0].set_yticks(range(len(names)), [verbatim(name, 28) for name in names], fontsize=10)
     bar = figure.colorbar(shown, ax=list(axes), fraction=0.03, pad=0.02)
-    bar.set_label("change for the better, against the twin", fontsize=9, color=INK)
+    bar.set_label("change for the better,\nagainst the twin", fontsize=9, color=INK)  # a matrix may be low
     bar.ax.tick_params(labelsize=8)
     metrics = verbatim(", ".join(dict.fromkeys(report["main"].values())), 80)
     title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])} · framed: helps or hurts"
