@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol
@@ -23,6 +23,8 @@ Users = npt.NDArray[np.int64]
 
 EASE_ITEMS = 12_500
 _COLUMNS = 4_096
+_KEPT = 25_000  # items of which all N x N counts are kept: 2.5 GB
+_CELLS = 2**28  # of a matrix that is made at once: 1 GB
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +54,28 @@ class Past:
     @cached_property
     def gram(self) -> Tensor:
         """How many users have both items (N, N) float32: X'X of the binary matrix X (U, N), which is sparse."""
-        user, item = (torch.from_numpy(part) for part in np.divmod(self.pairs, self.n_items))
-        transposed = _sparse(item, user, self.n_items, self.n_users)
         found = torch.empty(self.n_items, self.n_items)
-        for low in range(0, self.n_items, _COLUMNS):
-            block = slice(low, min(low + _COLUMNS, self.n_items))
-            found[:, block] = transposed @ self.dense(np.arange(self.n_users), block)
+        for block in self.blocks():
+            found[:, block] = self._gram_of(block)
         return found
+
+    def blocks(self) -> Iterator[slice]:
+        """All items, as many at a time as fit beside all others."""
+        size = min(_COLUMNS, max(1, _CELLS // self.n_items))
+        for low in range(0, self.n_items, size):
+            yield slice(low, min(low + size, self.n_items))
+
+    def beside(self, block: slice) -> Tensor:
+        """Columns (N, block) of `gram`, which is kept only where there are few items."""
+        return self.gram[:, block] if self.n_items <= _KEPT else self._gram_of(block)
+
+    def _gram_of(self, block: slice) -> Tensor:
+        return self._transposed @ self.dense(np.arange(self.n_users), block)
+
+    @cached_property
+    def _transposed(self) -> Tensor:
+        user, item = (torch.from_numpy(part) for part in np.divmod(self.pairs, self.n_items))
+        return _sparse(item, user, self.n_items, self.n_users)
 
     def rows(self, users: Users) -> Tensor:
         """Rows (B, N) of the binary matrix, sparse."""
@@ -139,14 +156,16 @@ class ItemKnn:
 
     name: ClassVar[str] = "item_knn"
     grid: ClassVar[tuple[float | None, ...]] = (0.0, 2.0, 5.0, 10.0)  # users
-    most: ClassVar[int] = 25_000  # N x N cosines: 2.5 GB
+    most: ClassVar[int] = 100_000
 
     def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
         """Return (B, N) with a shrink of ``value`` users (None: 0); ``at`` is not used."""
-        norm = past.gram.diagonal().sqrt()
-        cosine = past.gram / (torch.outer(norm, norm) + (value or 0.0)).clamp_min(1e-9)
-        cosine.fill_diagonal_(0.0)
-        found: Scores = (past.rows(users) @ cosine).numpy()
+        norm = torch.from_numpy(np.bincount(past.pairs % past.n_items, minlength=past.n_items)).float().sqrt()
+        rows, found = past.rows(users), np.empty((len(users), past.n_items), dtype=np.float32)
+        for block in past.blocks():
+            cosine = past.beside(block) / (torch.outer(norm, norm[block]) + (value or 0.0)).clamp_min(1e-9)
+            cosine[block].fill_diagonal_(0.0)
+            found[:, block] = (rows @ cosine).numpy()
         return found
 
 
@@ -155,8 +174,8 @@ class Ease:
 
     B = I - P / diag(P) with P = (X'X + lambda I)^-1, X the binary user x item matrix. With few users,
     X P = M X and lambda diag(P) = 1 - diag(X' M X) with M = (X X' + lambda I)^-1 (Woodbury), so that the inverse costs
-    U^3 and no N x N matrix is ever made. With more than 12,500 items only the 12,500 most popular are modelled and the
-    others score -inf: they come last, as ties.
+    U^3 and no N x N matrix is ever made. With more than 12,500 items and not so few users only the 12,500 most popular
+    are modelled, and the others score -inf: they come last, as ties.
     """
 
     name: ClassVar[str] = "ease"
@@ -167,7 +186,8 @@ class Ease:
         """Return (B, N) with lambda = ``value`` > 0; ``at`` is not used."""
         if value is None or value <= 0:
             raise ValueError(f"lambda is {value}, a positive number is needed")
-        if past.n_items <= EASE_ITEMS:
+        few_users = past.n_users * past.n_items <= _CELLS and _woodbury_costs(past) < 2 * EASE_ITEMS**3
+        if past.n_items <= EASE_ITEMS or few_users:
             return _ease(past, value, users)
         counts = np.bincount(past.item, minlength=past.n_items)
         kept = np.sort(np.argsort(-counts, kind="stable")[:EASE_ITEMS])
@@ -209,9 +229,9 @@ def _sparse(row: Tensor, column: Tensor, rows: int, columns: int) -> Tensor:
 
 def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None) -> Scores:
     """Return X B (B, N) of ``users``; ``woodbury`` None takes the cheaper of the two equal ways."""
-    u, n = past.n_users, past.n_items
-    everybody, own = np.arange(u), past.dense(users, slice(0, n))
-    if u * u * (2 * n + u // 3) < n**3 if woodbury is None else woodbury:
+    n = past.n_items
+    everybody, own = np.arange(past.n_users), past.dense(users, slice(0, n))
+    if _woodbury_costs(past) < n**3 if woodbury is None else woodbury:
         data = past.dense(everybody, slice(0, n))
         smooth = torch.cholesky_solve(data, _cholesky(past.rows(everybody) @ data.T.contiguous(), penalty))  # X P
         diagonal = (1.0 - (data * smooth).sum(0)) / penalty
@@ -222,6 +242,11 @@ def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None
         diagonal = inverse.diagonal()
     scores: Scores = (own - smooth / diagonal).numpy()
     return scores
+
+
+def _woodbury_costs(past: Past) -> int:
+    """Multiplications; the other way has N^3."""
+    return past.n_users**2 * (2 * past.n_items + past.n_users // 3)
 
 
 def _cholesky(gram: Tensor, penalty: float) -> Tensor:

@@ -48,8 +48,10 @@ def test_item_knn_by_hand(shrink, cosine):
 def test_item_knn_in_blocks_is_the_same(monkeypatch):
     past = _random(20, 30, 200)
     whole = ItemKnn().scores(past, AT, 2.0, np.arange(past.n_users))
-    monkeypatch.setattr(baselines, "_COLUMNS", 7)
-    np.testing.assert_allclose(ItemKnn().scores(past, AT, 2.0, np.arange(past.n_users)), whole, rtol=1e-5)
+    for name, value in {"_COLUMNS": 7, "_KEPT": 10, "_CELLS": 100}.items():  # 100 / 30: three items at a time
+        monkeypatch.setattr(baselines, name, value)
+        again = Past(past.user, past.item, past.time, past.n_users, past.n_items)
+        np.testing.assert_allclose(ItemKnn().scores(again, AT, 2.0, np.arange(past.n_users)), whole, rtol=1e-5)
 
 
 def test_ease_by_hand():
@@ -86,6 +88,15 @@ def test_ease_of_a_large_catalogue_models_the_popular_items(monkeypatch):
         past.user[modelled[past.item]], place[past.item[modelled[past.item]]], past.time[modelled[past.item]], 30, 20
     )
     np.testing.assert_allclose(found[:, modelled], baselines._ease(few, 50.0, np.arange(30)), atol=1e-6)
+
+
+def test_ease_of_a_large_catalogue_and_few_users_models_all_items(monkeypatch):
+    past = _random(5, 50, 100)
+    whole = Ease().scores(past, AT, 50.0, np.arange(5))
+    monkeypatch.setattr(baselines, "EASE_ITEMS", 20)
+    np.testing.assert_array_equal(Ease().scores(past, AT, 50.0, np.arange(5)), whole)
+    monkeypatch.setattr(baselines, "_CELLS", 200)
+    assert np.isneginf(Ease().scores(past, AT, 50.0, np.arange(5))).any()
 
 
 @pytest.mark.parametrize("baseline", [Popularity(), OwnFrequency(), ItemKnn(), Ease()])
