@@ -52,11 +52,29 @@ class Past:
         return distinct(self.user * self.n_items + self.item)
 
     @cached_property
+    def people(self) -> Users:
+        """Users that have rows, in order: the others say nothing of items."""
+        return np.unique(self.pairs // self.n_items)
+
+    @cached_property
     def gram(self) -> Tensor:
         """How many users have both items (N, N) float32: X'X of the binary matrix X (U, N), which is sparse."""
         found = torch.empty(self.n_items, self.n_items)
         for block in self.blocks():
             found[:, block] = self._gram_of(block)
+        return found
+
+    @cached_property
+    def few_meet(self) -> bool:
+        """Whether most pairs of items have no user in common, so that a sparse `gram` is the smaller one."""
+        size = np.bincount(self.pairs // self.n_items)
+        return 20 * int((size**2).sum()) < self.n_items**2
+
+    @cached_property
+    def sparse_gram(self) -> Tensor:
+        """The same as `gram`, (N, N) in coordinates."""
+        matrix = self._transposed.to_sparse(layout=torch.sparse_coo)
+        found: Tensor = torch.sparse.mm(matrix, matrix.t()).coalesce()
         return found
 
     def blocks(self) -> Iterator[slice]:
@@ -70,12 +88,13 @@ class Past:
         return self.gram[:, block] if self.n_items <= _KEPT else self._gram_of(block)
 
     def _gram_of(self, block: slice) -> Tensor:
-        return self._transposed @ self.dense(np.arange(self.n_users), block)
+        return self._transposed @ self.dense(self.people, block)
 
     @cached_property
     def _transposed(self) -> Tensor:
-        user, item = (torch.from_numpy(part) for part in np.divmod(self.pairs, self.n_items))
-        return _sparse(item, user, self.n_items, self.n_users)
+        user, item = np.divmod(self.pairs, self.n_items)
+        place = torch.from_numpy(np.searchsorted(self.people, user))
+        return _sparse(torch.from_numpy(item), place, self.n_items, len(self.people))
 
     def rows(self, users: Users) -> Tensor:
         """Rows (B, N) of the binary matrix, sparse."""
@@ -161,6 +180,15 @@ class ItemKnn:
     def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
         """Return (B, N) with a shrink of ``value`` users (None: 0); ``at`` is not used."""
         norm = torch.from_numpy(np.bincount(past.pairs % past.n_items, minlength=past.n_items)).float().sqrt()
+        rows = past.rows(users)
+        if past.few_meet:
+            (one, other), counts = past.sparse_gram.indices(), past.sparse_gram.values()
+            cosines = counts / (norm[one] * norm[other] + (value or 0.0)).clamp_min(1e-9) * (one != other)
+            cosine = torch.sparse_coo_tensor(past.sparse_gram.indices(), cosines, past.sparse_gram.shape)
+            summed: Scores = (
+                torch.sparse.mm(past.rows(users).to_sparse(layout=torch.sparse_coo), cosine).to_dense().numpy()
+            )
+            return summed
         rows, found = past.rows(users), np.empty((len(users), past.n_items), dtype=np.float32)
         for block in past.blocks():
             cosine = past.beside(block) / (torch.outer(norm, norm[block]) + (value or 0.0)).clamp_min(1e-9)
@@ -186,7 +214,7 @@ class Ease:
         """Return (B, N) with lambda = ``value`` > 0; ``at`` is not used."""
         if value is None or value <= 0:
             raise ValueError(f"lambda is {value}, a positive number is needed")
-        few_users = past.n_users * past.n_items <= _CELLS and _woodbury_costs(past) < 2 * EASE_ITEMS**3
+        few_users = len(past.people) * past.n_items <= _CELLS and _woodbury_costs(past) < 2 * EASE_ITEMS**3
         if past.n_items <= EASE_ITEMS or few_users:
             return _ease(past, value, users)
         counts = np.bincount(past.item, minlength=past.n_items)
@@ -229,24 +257,23 @@ def _sparse(row: Tensor, column: Tensor, rows: int, columns: int) -> Tensor:
 
 def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None) -> Scores:
     """Return X B (B, N) of ``users``; ``woodbury`` None takes the cheaper of the two equal ways."""
-    n = past.n_items
-    everybody, own = np.arange(past.n_users), past.dense(users, slice(0, n))
-    if _woodbury_costs(past) < n**3 if woodbury is None else woodbury:
-        data = past.dense(everybody, slice(0, n))
-        smooth = torch.cholesky_solve(data, _cholesky(past.rows(everybody) @ data.T.contiguous(), penalty))  # X P
+    own, people = past.dense(users, slice(0, past.n_items)), past.people
+    if _woodbury_costs(past) < past.n_items**3 if woodbury is None else woodbury:
+        data = past.dense(people, slice(0, past.n_items))
+        smooth = torch.cholesky_solve(data, _cholesky(past.rows(people) @ data.T.contiguous(), penalty))  # X P
         diagonal = (1.0 - (data * smooth).sum(0)) / penalty
-        smooth = smooth[torch.from_numpy(users)]
+        known = np.isin(users, people)
+        own[known] -= smooth[np.searchsorted(people, users[known])] / diagonal
     else:
         inverse = torch.cholesky_inverse(_cholesky(past.gram.clone(), penalty))  # P, (N, N)
-        smooth = past.rows(users) @ inverse
-        diagonal = inverse.diagonal()
-    scores: Scores = (own - smooth / diagonal).numpy()
+        own -= past.rows(users) @ inverse / inverse.diagonal()
+    scores: Scores = own.numpy()
     return scores
 
 
 def _woodbury_costs(past: Past) -> int:
     """Multiplications; the other way has N^3."""
-    return past.n_users**2 * (2 * past.n_items + past.n_users // 3)
+    return len(past.people) ** 2 * (2 * past.n_items + len(past.people) // 3)
 
 
 def _cholesky(gram: Tensor, penalty: float) -> Tensor:

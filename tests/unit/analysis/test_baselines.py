@@ -54,6 +54,20 @@ def test_item_knn_in_blocks_is_the_same(monkeypatch):
         np.testing.assert_allclose(ItemKnn().scores(again, AT, 2.0, np.arange(past.n_users)), whole, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shrink", [0.0, 2.0])
+def test_item_knn_of_items_that_seldom_meet_is_the_same(shrink):
+    generator = np.random.default_rng(0)
+    past = Past(generator.integers(50, size=150), generator.integers(400, size=150), np.zeros(150), 60, 400)
+    dense = Past(past.user, past.item, past.time, 60, 400)
+    assert past.few_meet
+    dense.__dict__["few_meet"] = False
+    np.testing.assert_array_equal(past.sparse_gram.to_dense(), dense.gram)
+    asked = np.array([3, 59, 0, 41])
+    found = [ItemKnn().scores(each, AT, shrink, asked) for each in (past, dense)]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    assert found[0].any()
+
+
 def test_ease_by_hand():
     # two users, X = [[1, 1], [1, 0]]: G = [[2 + l, 1], [1, 1 + l]] and B_ij = G_ij / G_ii off the diagonal
     past = _past([(0, 0, 0), (0, 1, 0), (1, 0, 0)], 2, 2)
@@ -65,6 +79,7 @@ def test_ease_by_hand():
 @pytest.mark.parametrize("shape", [(40, 90), (90, 40)])
 def test_ease_is_steck_both_ways(shape, penalty):
     past = _random(*shape, 1500)
+    past = Past(past.user, past.item, past.time, shape[0] + 3, shape[1])  # of whom three have chosen nothing
     x = past.dense(np.arange(past.n_users), slice(0, past.n_items)).numpy()
     inverse = np.linalg.inv(x.T.astype(float) @ x + penalty * np.eye(shape[1]))
     weights = -inverse / np.diag(inverse)
