@@ -73,7 +73,7 @@ class Past:
     @cached_property
     def sparse_gram(self) -> Tensor:
         """The same as `gram`, (N, N) in coordinates."""
-        matrix = self._transposed.to_sparse(layout=torch.sparse_coo)
+        matrix = self.transposed.to_sparse(layout=torch.sparse_coo)
         found: Tensor = torch.sparse.mm(matrix, matrix.t()).coalesce()
         return found
 
@@ -88,10 +88,18 @@ class Past:
         return self.gram[:, block] if self.n_items <= _KEPT else self._gram_of(block)
 
     def _gram_of(self, block: slice) -> Tensor:
-        return self._transposed @ self.dense(self.people, block)
+        return self.transposed @ self.dense(self.people, block)
+
+    @property
+    def shared(self) -> Tensor:
+        """How many items both of two `people` have (U, U), a new matrix each time."""
+        matrix = self.transposed.to_sparse(layout=torch.sparse_coo)
+        found: Tensor = torch.sparse.mm(matrix.t(), matrix).to_dense()
+        return found
 
     @cached_property
-    def _transposed(self) -> Tensor:
+    def transposed(self) -> Tensor:
+        """X' (N, U) of `people`, sparse by rows."""
         user, item = np.divmod(self.pairs, self.n_items)
         place = torch.from_numpy(np.searchsorted(self.people, user))
         return _sparse(torch.from_numpy(item), place, self.n_items, len(self.people))
@@ -202,8 +210,8 @@ class Ease:
 
     B = I - P / diag(P) with P = (X'X + lambda I)^-1, X the binary user x item matrix. With few users,
     X P = M X and lambda diag(P) = 1 - diag(X' M X) with M = (X X' + lambda I)^-1 (Woodbury), so that the inverse costs
-    U^3 and no N x N matrix is ever made. With more than 12,500 items and not so few users only the 12,500 most popular
-    are modelled, and the others score -inf: they come last, as ties.
+    U^3, its product with the sparse X little, and no N x N matrix is ever made. With more than 12,500 items and not so
+    few users only the 12,500 most popular are modelled, and the others score -inf: they come last, as ties.
     """
 
     name: ClassVar[str] = "ease"
@@ -214,7 +222,7 @@ class Ease:
         """Return (B, N) with lambda = ``value`` > 0; ``at`` is not used."""
         if value is None or value <= 0:
             raise ValueError(f"lambda is {value}, a positive number is needed")
-        few_users = len(past.people) * past.n_items <= _CELLS and _woodbury_costs(past) < 2 * EASE_ITEMS**3
+        few_users = len(past.people) * past.n_items <= _CELLS and _woodbury_costs(past) < EASE_ITEMS**3
         if past.n_items <= EASE_ITEMS or few_users:
             return _ease(past, value, users)
         counts = np.bincount(past.item, minlength=past.n_items)
@@ -259,9 +267,11 @@ def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None
     """Return X B (B, N) of ``users``; ``woodbury`` None takes the cheaper of the two equal ways."""
     own, people = past.dense(users, slice(0, past.n_items)), past.people
     if _woodbury_costs(past) < past.n_items**3 if woodbury is None else woodbury:
-        data = past.dense(people, slice(0, past.n_items))
-        smooth = torch.cholesky_solve(data, _cholesky(past.rows(people) @ data.T.contiguous(), penalty))  # X P
-        diagonal = (1.0 - (data * smooth).sum(0)) / penalty
+        inverse = torch.cholesky_inverse(_cholesky(past.shared, penalty))  # M, (U, U)
+        smooth = (past.transposed @ inverse).T  # M X, by the rows that there are
+        user, item = np.divmod(past.pairs, past.n_items)
+        inside = smooth[torch.from_numpy(np.searchsorted(people, user)), torch.from_numpy(item)]
+        diagonal = torch.ones(past.n_items).index_add_(0, torch.from_numpy(item), -inside) / penalty
         known = np.isin(users, people)
         own[known] -= smooth[np.searchsorted(people, users[known])] / diagonal
     else:
@@ -273,7 +283,7 @@ def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None
 
 def _woodbury_costs(past: Past) -> int:
     """Multiplications; the other way has N^3."""
-    return len(past.people) ** 2 * (2 * past.n_items + len(past.people) // 3)
+    return len(past.people) ** 3 + len(past.people) * len(past.pairs)
 
 
 def _cholesky(gram: Tensor, penalty: float) -> Tensor:
