@@ -1,7 +1,7 @@
 """Gain against overlap: `python scripts/overlap.py runs/sweeps/SWEEP [--metric ndcg@10]`, made by one multirun such as
 
-    graftrec train -m experiment=amazon_pair dataset.root=FOLDER protocol.overlap_users=0,0.25,0.5,1 seed=0,1,2 \
-      baselines=false hydra.sweep.dir=runs/sweeps/overlap
+    graftrec train -m experiment=food_kitchen dataset.root=FOLDER candidates.lists=LISTS baselines=false \
+      protocol.overlap_users=0,0.25,0.5,1 seed=0,1,2 hydra.sweep.dir=runs/sweeps/overlap
 
 Of each level of ``protocol.overlap_users`` the test metric of grafted minus twin, paired over users and seeds, with a
 95 % interval (`measure`): a table, SWEEP/overlap.png, and as the last line JSON. Rows, splits and test users are the
@@ -54,7 +54,8 @@ def draw(task: str, metric: str, measured: Mapping[float, Measured], out: Path) 
     deltas = np.array([each.delta for each in measured.values()])
     reach = np.array([[each.delta - each.low, each.high - each.delta] for each in measured.values()]).T
     axes.axhline(0, color=TWIN, linewidth=1.4, linestyle="--")
-    axes.annotate("twin", (levels[-1], 0), (0, 4), textcoords="offset points", ha="right", fontsize=9, color=TWIN)
+    between = sum(levels[-2:]) / len(levels[-2:])  # where no interval stands
+    axes.annotate("twin", (between, 0), (0, -12), textcoords="offset points", ha="center", fontsize=9, color=TWIN)
     axes.plot(levels, deltas, color=OTHER, linewidth=1)
     axes.errorbar(levels, deltas, reach, color=GRAFTED, fmt="o", capsize=3, markersize=5)
     axes.set_xticks(levels, [f"{level:.0%}" for level in levels])
