@@ -204,6 +204,9 @@ def test_an_optuna_sweep_of_two_processes(words: list[str], tmp_path: Path) -> N
     assert {job["state"] for job in jobs} == {"finished", "pruned"}
 
 
+MEETING = ("MASTER_ADDR", "MASTER_PORT")  # Lightning leaves them where it trains with FSDP in this process
+
+
 def port() -> int:
     """One that is free, of those among which SLURM's number of a job chooses."""
     with socket.socket() as tried:
@@ -225,10 +228,11 @@ def ended(folder: Path, *starts: tuple[dict[str, str], list[str]]) -> tuple[list
     """Exit codes and outputs of commands that run together; those that do not end write where they are."""
     folder.mkdir(exist_ok=True)
     outputs = [folder.with_name(f"{folder.name}_{number}.log") for number in range(len(starts))]
+    ours = {name: value for name, value in os.environ.items() if name not in MEETING}
     with ExitStack() as closing:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-X", "faulthandler", *args], env={**os.environ, **more}, cwd=folder,
+                [sys.executable, "-X", "faulthandler", *args], env={**ours, **more}, cwd=folder,
                 stdout=closing.enter_context(output.open("wb")), stderr=subprocess.STDOUT,
             )
             for (more, args), output in zip(starts, outputs, strict=True)
