@@ -17,7 +17,6 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
 from graftrec.config import fingerprint
 from graftrec.errors import UserError, described, raised
-from graftrec.launch import PATIENCE
 from graftrec.plain import tell
 from graftrec.ranks import Rank, leave
 from graftrec.tasks.base import of_all
@@ -29,14 +28,16 @@ NEVER = timedelta(days=30)  # a wait that takes too long is ended by those who w
 _rank: Rank | None = None
 
 
-def begin(rank: Rank, tree: Mapping[str, Any], listener: int | None = None) -> None:
+def begin(
+    rank: Rank, tree: Mapping[str, Any], listener: int | None = None, patience: float = threading.TIMEOUT_MAX
+) -> None:
     """Meet the others: one group for everything that follows, gloo between CPUs and NCCL between GPUs.
 
     Args:
         listener: handle of the socket at which the first one serves, where `graftrec.launch` opened it. Else torchrun
             or SLURM say where to meet.
-
-    A process that waits longer than ``patience`` seconds for the others says so and ends.
+        patience: seconds that it may take to meet, after which this process says so and ends; `graftrec.launch` sees
+            itself who is not there.
 
     Raises:
         UserError: there are fewer GPUs than processes, another process has other settings, or the place to meet is
@@ -54,7 +55,7 @@ def begin(rank: Rank, tree: Mapping[str, Any], listener: int | None = None) -> N
         os.environ["MASTER_ADDR"] = SLURMEnvironment.resolve_root_node_address(nodes)
     os.environ.setdefault("MASTER_PORT", str(15_000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10_000))
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    with _limited(float(tree.get("patience", PATIENCE)), f"rank {rank.number} of {rank.world}", place):
+    with _limited(patience, f"rank {rank.number} of {rank.world}", place):
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun has one
             found["store"] = _store(place, rank, listener)
         dist.init_process_group(backend, **found)

@@ -40,7 +40,12 @@ def run_job(tree: dict[str, Any], folder: str, verb: str = "train") -> tuple[int
     rank = outside()
     if rank is not None and verb == "train":
         group = import_module("graftrec.group")
-        code, _, _ = attempt(lambda: (check(tree["trainer"], rank), group.begin(rank, tree)))
+
+        def begin() -> None:
+            check(tree["trainer"], rank)
+            group.begin(rank, tree, patience=float(tree.get("patience", PATIENCE)))
+
+        code, _, _ = attempt(begin)
         leave(code or (_lead if rank.number == 0 else _follow)(tree, folder, group))
     return _run(tree, folder, verb)
 

@@ -19,7 +19,7 @@ from graftrec.plain import tell
 BYTES, NODES, LEVELS = 1_000_000, 100_000, 50
 PLAIN = (str, int, float, bool, type(None))
 ODD = re.compile(r"[-+]?0[0-7_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|on|off|yes|no", re.IGNORECASE)
-_told: set[tuple[str, int]] = set()
+_told: set[tuple[str, int, str]] = set()
 
 
 def read(path: Path) -> str:
@@ -105,6 +105,6 @@ def _count(text: str, what: str) -> None:
 
 def _lint(value: str, what: str, line: int) -> None:
     """Say, once, what YAML 1.1 takes an unquoted value for."""
-    if (what, line) not in _told:
-        _told.add((what, line))
+    if (what, line, value) not in _told:
+        _told.add((what, line, value))
         tell(f"graftrec: {what}:{line}: {value} is {yaml.safe_load(value)!r} in YAML; write '{value}' if it is a word")

@@ -58,17 +58,18 @@ def test_hydra_does_not_read_it_either(name: str, tmp_path: Path, capsys: pytest
 def test_what_yaml_takes_for_something_else_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "ids.yaml"
     path.write_text(
-        "a: 012\nb: [1:30, '012', 1_000]\nc: off\nd: \"no\"\ne: {yes: 0}\nf: 08\ng: 10\nh: !!str 010\ni: |\n  on\n"
+        "a: 012\nb: [1:30, '012', 1_000, on]\nc: off\nd: \"no\"\ne: {yes: 0}\nf: 08\ng: 10\nh: !!str 010\ni: |\n  on\n"
     )
     found = yaml_limits.load(path)
     told = capsys.readouterr().err.splitlines()
     assert told == [
         f"graftrec: {path}:1: 012 is 10 in YAML; write '012' if it is a word",
         f"graftrec: {path}:2: 1:30 is 90 in YAML; write '1:30' if it is a word",
+        f"graftrec: {path}:2: on is True in YAML; write 'on' if it is a word",
         f"graftrec: {path}:3: off is False in YAML; write 'off' if it is a word",
         f"graftrec: {path}:5: yes is True in YAML; write 'yes' if it is a word",
     ]
-    assert (found["a"], found["b"], found["c"]) == (10, [90, "012", 1000], False)
+    assert (found["a"], found["b"], found["c"]) == (10, [90, "012", 1000, True], False)
     assert (found["d"], found["f"], found["g"], found["h"], found["i"]) == ("no", "08", 10, "010", "on\n")
     yaml_limits.load(path)
     assert capsys.readouterr().err == ""

@@ -66,7 +66,7 @@ class Past:
 
     @cached_property
     def few_meet(self) -> bool:
-        """Whether most pairs of items have no user in common, so that a sparse `gram` is the smaller one."""
+        """Whether less than 5 % of the pairs of items have a user in common: a sparse `gram` is the faster one."""
         size = np.bincount(self.pairs // self.n_items)
         return 20 * int((size**2).sum()) < self.n_items**2
 
@@ -190,14 +190,13 @@ class ItemKnn:
         norm = torch.from_numpy(np.bincount(past.pairs % past.n_items, minlength=past.n_items)).float().sqrt()
         rows = past.rows(users)
         if past.few_meet:
-            (one, other), counts = past.sparse_gram.indices(), past.sparse_gram.values()
-            cosines = counts / (norm[one] * norm[other] + (value or 0.0)).clamp_min(1e-9) * (one != other)
-            cosine = torch.sparse_coo_tensor(past.sparse_gram.indices(), cosines, past.sparse_gram.shape)
-            summed: Scores = (
-                torch.sparse.mm(past.rows(users).to_sparse(layout=torch.sparse_coo), cosine).to_dense().numpy()
-            )
+            gram = past.sparse_gram
+            one, other = gram.indices()
+            cosines = gram.values() / (norm[one] * norm[other] + (value or 0.0)).clamp_min(1e-9) * (one != other)
+            cosine = torch.sparse_coo_tensor(gram.indices(), cosines, gram.shape)
+            summed: Scores = torch.sparse.mm(rows.to_sparse(layout=torch.sparse_coo), cosine).to_dense().numpy()
             return summed
-        rows, found = past.rows(users), np.empty((len(users), past.n_items), dtype=np.float32)
+        found = np.empty((len(users), past.n_items), dtype=np.float32)
         for block in past.blocks():
             cosine = past.beside(block) / (torch.outer(norm, norm[block]) + (value or 0.0)).clamp_min(1e-9)
             cosine[block].fill_diagonal_(0.0)
