@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from graftrec.analysis.gbdt import gbdt
 from graftrec.data.datasets.adult import Adult
 from graftrec.data.datasets.base import Dataset
@@ -20,6 +22,7 @@ from graftrec.data.splits.at_random import AtRandom
 from graftrec.data.splits.base import Split
 from graftrec.data.splits.official import Official
 from graftrec.data.streams.rows import TableRows
+from graftrec.metrics.pointwise import binary
 
 
 def rows(name: str, dataset: Dataset, split: Split) -> None:
@@ -31,7 +34,10 @@ def rows(name: str, dataset: Dataset, split: Split) -> None:
         raise TypeError(name)
     for label in stream.schema.labels:
         start = time.monotonic()
-        found = gbdt(stream, label, lambda batch, column=label.name: batch[column])  # type: ignore[misc]
+        said = gbdt(stream, label, lambda batch, column=label.name: batch[column])  # type: ignore[misc]
+        if isinstance(said, str):
+            raise SystemExit(said)
+        found = binary(said, torch.cat([batch[label.name] for batch in stream.evaluation("test")]))
         if found["auc"].value is None or found["log_loss"].value is None:
             raise SystemExit(found["auc"].reason)
         seen, judged = stream.splits["train"] + stream.splits["val"], stream.splits["test"]

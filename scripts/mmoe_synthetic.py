@@ -28,9 +28,9 @@ from rich.console import Console
 
 from graftrec import config
 from graftrec.analysis.statistics import t_quantile
+from graftrec.assemble import prepare
 from graftrec.phases import run_plan
 from graftrec.report.progress import PhaseProgress
-from graftrec.train import prepare
 
 CORRELATIONS = (0.0, 0.5, 0.9, 1.0)
 SEEDS = range(20, 30)

@@ -1,11 +1,12 @@
 """Gain against overlap: `python scripts/overlap.py runs/sweeps/SWEEP [--metric ndcg@10]`, made by one multirun such as
 
     graftrec train -m experiment=food_kitchen dataset.root=FOLDER candidates.lists=LISTS baselines=false \
-      protocol.overlap_users=0,0.25,0.5,1 seed=0,1,2 hydra.sweep.dir=runs/sweeps/overlap
+      protocol.overlap_users=0,0.25,0.5,1 seeds=3 hydra.sweep.dir=runs/sweeps/overlap
 
 Of each level of ``protocol.overlap_users`` the test metric of grafted minus twin, paired over users and seeds, with a
-95 % interval (`measure`): a table, SWEEP/overlap.png, and as the last line JSON. Rows, splits and test users are the
-same at every level; what changes is whose ids the domains share.
+95 % interval (`difference_of`, as in a run's own report): a table, SWEEP/overlap.png, and as the last line JSON. Seeds
+may be in one run or in several. Rows, splits and test users are the same at every level; what changes is whose ids the
+domains share.
 """
 
 from __future__ import annotations
@@ -17,35 +18,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from graftrec.analysis.draws import Measured, measure
+from graftrec.analysis import units
+from graftrec.analysis.statistics import Difference
+from graftrec.analysis.units import USER, Values, difference_of
 from graftrec.report.plots import GRAFTED, INK, OTHER, TWIN, clean, save
 
 LEVEL = "overlap_users"
+ARMS = ("grafted", "twin")
 
 
-def differences(runs: Sequence[Path], metric: str | None) -> tuple[str, str, dict[float, npt.NDArray[np.float64]]]:
-    """The task and metric, and level -> grafted - twin (seeds, users) of run folders."""
-    found: dict[float, list[npt.NDArray[np.float64]]] = {}
+def differences(runs: Sequence[Path], metric: str | None) -> tuple[str, str, dict[float, Difference]]:
+    """The task and metric, and level -> grafted - twin of run folders, over users and all seeds of the level."""
+    found: dict[float, tuple[list[Values], list[Values]]] = {}
     task = ""
     for run in runs:
         level = float(yaml.safe_load((run / "config.yaml").read_text())["protocol"].get(LEVEL, 1.0))
         main: Mapping[str, Any] = json.loads((run / "metrics.json").read_text())["main"]
         task, metric = main["task"], metric or main["metric"]
-        users = pl.read_parquet(run / "users.parquet").filter(task=task, metric=metric)
-        arms = [users.filter(arm=arm).sort("user") for arm in ("grafted", "twin")]
-        if not (len(arms[0]) and arms[0]["user"].equals(arms[1]["user"])):
-            raise SystemExit(f"{run}: '{metric}' of '{task}' has no values of the same users for grafted and twin")
-        found.setdefault(level, []).append((arms[0]["value"] - arms[1]["value"]).to_numpy())
-    return task, str(metric), {level: np.stack(found[level]) for level in sorted(found)}
+        users = pl.read_parquet(run / "users.parquet").filter(pl.col("arm").is_in(ARMS), task=task, metric=metric)
+        for seed in users["seed"].unique().sort().to_list() or [0]:
+            arms = [users.filter(arm=arm, seed=seed).sort(USER, maintain_order=True) for arm in ARMS]
+            if not (len(arms[0]) and arms[0][USER].equals(arms[1][USER])):
+                raise SystemExit(f"{run}: '{metric}' of '{task}' has no values of the same users for grafted and twin")
+            for of_level, frame in zip(found.setdefault(level, ([], [])), arms, strict=True):
+                of_level.append(units.read(frame)[task])
+    return task, str(metric), {level: difference_of(*found[level], str(metric)) for level in sorted(found)}
 
 
-def draw(task: str, metric: str, measured: Mapping[float, Measured], out: Path) -> Path:
+def draw(task: str, metric: str, measured: Mapping[float, Difference], out: Path) -> Path:
     """Gain with its interval against the share of users who are linked."""
     figure = Figure(figsize=(5.2, 3.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -76,8 +81,7 @@ def main() -> None:
     runs = sorted(path.parent for path in words.sweep.glob("*/users.parquet"))
     if not runs:
         raise SystemExit(f"{words.sweep} has no finished runs (*/users.parquet)")
-    task, metric, found = differences(runs, words.metric)
-    measured = {level: measure([values])[0] for level, values in found.items()}
+    task, metric, measured = differences(runs, words.metric)
     print(f"| linked users | seeds | {task} {metric}: grafted - twin | p |\n|---|---|---|---|")
     for level, each in measured.items():
         print(f"| {level:.0%} | {each.seeds} | {each.delta:+.4f} [{each.low:+.4f}, {each.high:+.4f}] | {each.p:.3g} |")

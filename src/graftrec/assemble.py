@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -47,6 +48,19 @@ def protocol_of(tree: Mapping[str, Any]) -> Protocol:
     parts = {name: build(tree[name]) for name in ("dataset", "split", "history", "candidates")}
     protocol: Protocol = build(tree["protocol"], **parts)
     return protocol
+
+
+def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:
+    """Build the protocol and make the streams that the tasks read; the seconds it took.
+
+    Raises:
+        UserError: a stream or a column that does not exist. DataError: data that cannot be used.
+    """
+    start = time.monotonic()
+    protocol = protocol_of(tree)
+    protocol.prepare(streams_of(tree), judged=streams_of(tree, ("target",)))
+    check_columns(tree, protocol)
+    return protocol, time.monotonic() - start
 
 
 def columns_of(task: Mapping[str, Any]) -> list[str]:

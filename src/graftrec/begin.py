@@ -14,6 +14,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
 from graftrec.module import GraftModule
 from graftrec.sharding import state_of
+from graftrec.tasks.base import Task
 from graftrec.transfer.base import OPTIONAL, Past, Phase, State
 from graftrec.transfer.carry import carry, nearest
 
@@ -58,17 +59,23 @@ def begin(
     return module, lines
 
 
-def check_plan(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase]) -> None:
+def check_plan(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase]) -> dict[str, Task]:
     """Begin every phase with weights that nobody trained: what does not fit is said before anything is trained.
+
+    Returns:
+        each task by name, untrained, as it is in the last phase that trains it.
 
     Raises:
         UserError: see `begin`.
     """
     states: dict[str, State] = {}
+    tasks: dict[str, Task] = {}
     for phase in plan:
         module = begin(tree, protocol, phase, states)[0]
         build(tree["optimizer"], params=[part for part in module.parameters() if part.requires_grad])
         states[phase.name] = state_of(module)
+        tasks |= {name: module.task(name) for name in module.tasks}
+    return tasks
 
 
 def freeze(module: GraftModule, prefixes: Sequence[str]) -> None:

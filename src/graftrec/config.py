@@ -28,7 +28,8 @@ from graftrec.slots import SLOTS, TASK, classes_of
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
 ROLES = ("source", "target", "shared")
 # of a tree: what changes no training
-BESIDE = ("hydra", "audit", "logger", "resume", "save_every", "skip_limit", "patience")
+BESIDE = ("hydra", "audit", "logger", "resume", "save_every", "skip_limit", "patience", "workers")
+JUDGING = ("seeds", "verdicts", "baselines", "twin")  # of a run, how it is judged: no training is another one by it
 HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer: the same experiment elsewhere
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
@@ -40,6 +41,9 @@ KNOWN |= {"group", "again"}
 # The run's own keys, which no constructor checks: type, condition, words.
 RUN: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "seed": (int, lambda value: 0 <= value < 2**32, "a whole number of at least 0"),
+    "seeds": (int, lambda value: 1 <= value <= 10_000, "a whole number of at least 1, at most 10,000"),
+    "workers": (int | None, lambda value: value is None or 1 <= value <= 1024, "from 1 to 1,024, or null"),
+    "verdicts": (list[str], lambda value: len(set(value)) == len(value), "a list of metrics, each once"),
     "lambda_shared": (float, lambda value: 0 <= value < float("inf"), "a number of at least 0"),
     "schedule": (str, lambda value: value in ("one_cycle", "constant"), "one_cycle or constant"),
     "twin": (bool, lambda value: True, "true or false"),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
+from graftrec.analysis import units
+from graftrec.analysis.beside import beside
 from graftrec.analysis.scored import Scored
-from graftrec.analysis.statistics import paired_difference
+from graftrec.analysis.units import USER, Values, difference_of
+from graftrec.analysis.verdicts import Cell, decide
 from graftrec.assemble import task_trees
+from graftrec.data.protocols.base import Protocol
 from graftrec.metrics.pointwise import Value
-from graftrec.metrics.scale import sign
 from graftrec.phases import Arm
 from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import COHORTS
@@ -22,102 +24,158 @@ from graftrec.tasks.ranking import COHORTS
 Metrics = dict[str, Any]
 Baselines = Mapping[str, Mapping[str, Scored]]
 """Task -> baseline -> what it scored."""
+Seeds = Mapping[int, Arm]
+"""Seed -> the training of an arm."""
 
 
-def summary(tree: Mapping[str, Any], grafted: Arm, twin: Arm | None, baselines: Baselines) -> Metrics:
-    """metrics.json: everything measured, with the reason of every value that is not there."""
-    found: Metrics = {"test": {}, "val": {}, "twin": {}, "baselines": {}, "differences": {}, "over_baseline": {}}
-    found["reasons"], found["chosen"] = {}, {}
+def summary(
+    tree: Mapping[str, Any], tasks: Mapping[str, Task], grafted: Seeds, twin: Seeds | None, baselines: Baselines
+) -> Metrics:
+    """metrics.json: everything measured, with the reason of every value that is not there.
+
+    A value of several seeds is their mean; ``spread`` has the standard deviations and ``by_seed`` the values.
+    ``differences`` are grafted - twin. Verdicts have the targets' main metrics and what ``verdicts`` names, corrected
+    as one family; all other differences are shown without.
+    """
+    first = next(iter(grafted.values()))
     roles = {name: role for name, (role, _) in task_trees(tree).items()}
+    targets = [name for name, role in roles.items() if role == "target"]
+    found: Metrics = {"test": {}, "val": {}, "twin": {}, "baselines": {}, "differences": {}}
+    found |= {"seeds": list(grafted), "spread": {}, "by_seed": {}, "reasons": {}, "chosen": {}, "fitted_on": {}}
     for name in roles:
-        for baseline, scored in baselines[name].items():
+        for baseline, scored in baselines.get(name, {}).items():
             _put(found, f"baselines/{name}/{baseline}", scored.metrics)
+            found["fitted_on"].setdefault(name, {})[baseline] = scored.rows
             if scored.chosen is not None:
                 found["chosen"][f"{name}/{baseline}"] = scored.chosen
-        _put(found, f"val/{name}", grafted.val.get(name, {}))
-        _put(found, f"test/{name}", grafted.test.get(name, {}))
-        if twin is not None and name in twin.test:
-            _put(found, f"twin/{name}", twin.test[name])
-            found["differences"][name] = _differences(found, name, grafted.units[name], twin.units[name])
-    main = next(name for name, role in roles.items() if role == "target")
-    metric = grafted.tasks[main].main
-    found["over_baseline"] = _over_baseline(grafted.tasks[main], main, metric, grafted, baselines[main])
-    found["skipped"] = {"grafted": grafted.skipped, "twin": twin.skipped if twin is not None else {}}
-    found["roles"], found["main"] = roles, {"task": main, "metric": metric}
+        _put_seeds(found, f"val/{name}", [arm.val.get(name, {}) for arm in grafted.values()])
+        _put_seeds(found, f"test/{name}", [arm.test.get(name, {}) for arm in grafted.values()])
+        if twin is not None and name in next(iter(twin.values())).test:
+            _put_seeds(found, f"twin/{name}", [arm.test[name] for arm in twin.values()])
+    found["main"] = {"task": targets[0], "metric": tasks[targets[0]].main}
+    found["mains"] = {name: tasks[name].main for name in targets}
+    cells = _differences(found, grafted, twin)
+    declared = dict.fromkeys(str(name) for name in tree.get("verdicts") or ())
+    family = [
+        cells[name, metric] for name in targets for metric in dict.fromkeys([tasks[name].main, *declared])
+        if (name, metric) in cells
+    ]  # fmt: skip
+    decide(family)
+    found["family"] = {"size": len(family), "declared": list(declared)}
+    arms = {"twin": twin, "grafted": grafted} if twin is not None else {"grafted": grafted}
+    found["beside"] = {
+        name: beside(
+            tasks[name].main, {arm: _values(name, seeds) for arm, seeds in arms.items()}, baselines.get(name, {})
+        )
+        for name in targets
+    }
+    found["skipped"] = {arm: _skipped(seeds) for arm, seeds in (("grafted", grafted), ("twin", twin))}
+    found["roles"] = roles
     found["fit"] = {
-        "seconds": grafted.seconds,
-        "rows_per_second": grafted.rows_per_second,
-        "parameters": sum(grafted.parameters.values()),
-        "parameters_of": grafted.parameters,
-        **grafted.cost,
-        "flops": grafted.flops,
-        "evaluation": grafted.evaluation,
+        "seconds": first.seconds,
+        "seconds_of_all": sum(arm.seconds for seeds in (grafted, twin or {}) for arm in seeds.values()),
+        "rows_per_second": first.rows_per_second,
+        "parameters": sum(first.parameters.values()),
+        "parameters_of": first.parameters,
+        **first.cost,
+        "flops": first.flops,
+        "evaluation": first.evaluation,
     }
     return found
 
 
 def _put(found: Metrics, path: str, values: Mapping[str, Value]) -> None:
     """Values under ``path``; a missing one is null, with its reason."""
-    at = found
-    for part in path.split("/"):
-        at = at.setdefault(part, {})
+    at = _at(found, path)
     for metric, value in values.items():
         at[metric] = value.value
         if value.value is None:
             found["reasons"][f"{path}/{metric}"] = value.reason
 
 
-def _differences(
-    found: Metrics, task: str, ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]
-) -> Metrics:
-    """Grafted - twin for every metric that has values per user or row."""
-    differences = {}
-    for metric in found["test"][task]:
-        if metric in ours and metric in theirs:
-            both = ours[metric].numpy(), theirs[metric].numpy()
-            differences[metric] = asdict(paired_difference(*both, up=sign(metric)))
-        else:
-            found["reasons"][f"differences/{task}/{metric}"] = f"{metric} is no mean over users or rows"
-    return differences
+def _at(found: Metrics, path: str) -> Metrics:
+    for part in path.split("/"):
+        found = found.setdefault(part, {})
+    return found
 
 
-def _over_baseline(task: Task, name: str, metric: str, grafted: Arm, baselines: Mapping[str, Scored]) -> Metrics:
-    """Grafted - the best baseline, for the metrics of a ranking with and without cohort."""
-    if not task.ranks:
-        return {}
-    over = {}
-    for key in (metric, f"{metric}/first_time"):
-        values = {base: ref.metrics[key].value for base, ref in baselines.items() if key in ref.metrics}
-        scored = {base: value for base, value in values.items() if value is not None}
-        if scored and key in grafted.units[name]:
-            best = max(scored, key=lambda base: float(scored[base] or 0.0))
-            difference = paired_difference(grafted.units[name][key].numpy(), baselines[best].units[key].numpy())
-            over[key] = {"baseline": best, **asdict(difference)}
-    return {name: over}
+def _put_seeds(found: Metrics, path: str, seeds: Sequence[Mapping[str, Value]]) -> None:
+    """The mean of each metric over the seeds under ``path``; one that a seed lacks is null, with that seed's reason."""
+    values: dict[str, Value] = {}
+    for metric in dict.fromkeys(metric for each in seeds for metric in each):
+        own = [each.get(metric, Value(None, "not measured with every seed")) for each in seeds]
+        numbers = [value.value for value in own if value.value is not None]
+        missing = next((value for value in own if value.value is None), None)
+        values[metric] = missing or Value(statistics.fmean(numbers))
+        if len(seeds) > 1 and missing is None:
+            _at(found, f"spread/{path}")[metric] = statistics.stdev(numbers)
+            _at(found, f"by_seed/{path}")[metric] = numbers
+    _put(found, path, values)
 
 
-def write_units(path: Path, grafted: Arm, twin: Arm | None, baselines: Baselines) -> None:
-    """Every metric per user, for paired comparisons of runs: columns arm, task, metric, user, value."""
-    arms = [("grafted", task, units) for task, units in grafted.units.items()]
-    arms += [("twin", task, units) for task, units in (twin.units if twin else {}).items()]
-    arms += [(name, task, ref.units) for task, found in baselines.items() for name, ref in found.items()]
-    frames = []
-    for arm, task, columns in arms:
-        who = columns.get("query", grafted.units.get(task, {}).get("query"))
-        for metric, values in columns.items():
-            if metric == "query":
-                continue
-            if metric.partition("/")[2].startswith(COHORTS) and bool(values.isnan().all()):
-                continue  # nobody is in it
-            user = torch.arange(len(values)) if who is None else who
-            frames.append(
-                pl.DataFrame({"user": user.numpy(), "value": values.double().numpy()}).select(
-                    pl.lit(arm).alias("arm"),
-                    pl.lit(task).alias("task"),
-                    pl.lit(metric).alias("metric"),
-                    "user",
-                    "value",
-                )
-            )
-    if frames:
-        pl.concat(frames).write_parquet(path)
+def _differences(found: Metrics, grafted: Seeds, twin: Seeds | None) -> dict[tuple[str, str], Cell]:
+    """Grafted - twin for every metric that has values per user or row, not decided yet."""
+    cells: dict[tuple[str, str], Cell] = {}
+    for task in found["twin"]:
+        assert twin is not None  # noqa: S101  for mypy
+        ours, theirs = _values(task, grafted), _values(task, twin)
+        for metric in found["test"][task]:
+            if all(metric in values for values in (*ours, *theirs)):
+                cell = Cell(metric, difference_of(ours, theirs, metric))
+                cells[task, metric] = cell
+                found["differences"].setdefault(task, {})[metric] = cell.found
+                if "reason" in cell.found:
+                    found["reasons"][f"differences/{task}/{metric}"] = cell.found["reason"]
+            else:
+                found["reasons"][f"differences/{task}/{metric}"] = f"{metric} is no mean over users or rows"
+    return cells
+
+
+def _values(task: str, seeds: Seeds) -> list[Values]:
+    return [arm.units.get(task, {}) for arm in seeds.values()]
+
+
+def _skipped(seeds: Seeds | None) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for arm in (seeds or {}).values():
+        for name, times in arm.skipped.items():
+            found[name] = found.get(name, 0) + times
+    return found
+
+
+def write_units(path: Path, protocol: Protocol, tree: Mapping[str, Any], arms: Mapping[str, Seeds | None],
+                baselines: Baselines) -> None:  # fmt: skip
+    """Every metric of every user, for paired comparisons: columns arm, seed, task, metric, user, id and value.
+
+    ``user`` is the user's number in this data (0: nobody known, each row for itself) and ``id`` the raw id as text. A
+    baseline has no seed.
+    """
+    frames = [
+        units.frame_of(arm.units, arm=name, seed=seed)
+        for name, seeds in arms.items()
+        for seed, arm in (seeds or {}).items()
+    ]
+    for task, of_task in baselines.items():
+        frames += [units.frame_of({task: each.units}, arm=name, seed=None) for name, each in of_task.items()]
+    everything = [frame.with_columns(pl.col("seed").cast(pl.Int64)) for frame in frames if len(frame)]
+    if not everything:
+        return
+    found = pl.concat(everything)
+    empty = pl.col("metric").str.contains(rf"/({'|'.join(COHORTS)})") & pl.col("value").is_nan().all().over(
+        "arm", "seed", "task", "metric"
+    )
+    units.write(with_ids(found.filter(~empty), protocol, tree), path)
+
+
+def with_ids(values: pl.DataFrame, protocol: Protocol, tree: Mapping[str, Any]) -> pl.DataFrame:
+    """The frame with the raw ``id`` of each user in the task's own data as text, null where nobody is known."""
+    parts = []
+    for (task,), part in values.partition_by("task", as_dict=True, maintain_order=True).items():
+        stream = str(task_trees(tree)[str(task)][1].get("stream") or "")
+        ids = pl.Series("id", [None] * len(part), dtype=pl.String)
+        if stream and bool((part[USER] != 0).any()):
+            numbers, raw = protocol.raw_users(stream)
+            known = pl.DataFrame({USER: numbers, "id": raw.cast(pl.String)}).filter(pl.col(USER) != 0)
+            ids = part.select(USER).join(known, on=USER, how="left", maintain_order="left")["id"]
+        parts.append(part.insert_column(part.columns.index(USER) + 1, ids))
+    return pl.concat(parts)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from graftrec import group
 from graftrec.analysis.auto import search
+from graftrec.analysis.declared import check_verdicts
 from graftrec.analysis.scored import score_baselines
 from graftrec.analysis.settled import is_auto, settled
-from graftrec.assemble import check_columns, columns_of, protocol_of, read_by, streams_of, task_trees
+from graftrec.analysis.side_by_side import Processes, count_of
+from graftrec.assemble import columns_of, prepare, read_by, task_trees
 from graftrec.begin import check_plan
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
@@ -22,19 +23,30 @@ from graftrec.errors import UserError, outcome
 from graftrec.faults import strike
 from graftrec.files import whole
 from graftrec.jobs import command
-from graftrec.phases import Going, check_trainer, has_transfer, run_plan, twin_plan
+from graftrec.phases import Arm, Going, check_trainer, has_transfer, twin_plan
 from graftrec.ranks import processes
 from graftrec.redaction import redact
 from graftrec.report import auto_table, html, plots, terminal
-from graftrec.report.logs import CsvLog
+from graftrec.report.logs import CsvLog, replay
 from graftrec.report.progress import PhaseProgress
 from graftrec.report.screen import Screen, screen
-from graftrec.summary import Metrics, summary, write_units
+from graftrec.summary import Metrics, Seeds, summary, write_units
+from graftrec.trainings import (
+    GRAFTED,
+    TWIN,
+    Training,
+    merged,
+    read_outcome,
+    seeds_of,
+    train_here,
+    train_one,
+    trainings_of,
+)
 from graftrec.transfer.base import Transfer
 
 
 def train(tree: Mapping[str, Any], folder: Path) -> float:
-    """Train ``tree`` and leave a run folder; the target's validation score (higher is better).
+    """Train ``tree`` and leave a run folder; the target's validation score (higher is better), the mean of all seeds.
 
     Raises:
         UserError: settings that do not fit the data or each other, or several processes, of which this is not one.
@@ -47,79 +59,113 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     first = group.is_first()  # of several processes only the first one writes and shows things
     console = screen() if first else Screen(quiet=True)
     going = going_on(tree, console.print)
-    checkpoints = folder / "checkpoints"
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         if going is None:  # what an earlier run left here is of no use, and is not to be taken for ours
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            for name in ("checkpoints", "seeds"):
+                shutil.rmtree(folder / name, ignore_errors=True)
     strike("data")
     protocol, seconds = group.one_first(lambda: prepare(tree))
     console.print(terminal.data_line(protocol.card, seconds))
-    auto = None
-    if is_auto(tree):
-        auto = search(tree, protocol, folder / "trials", console.print)
-        console.print(auto_table.table(auto))
-        console.print(auto_table.line(auto))
-        tree = settled(tree, auto["strengths"])  # from here on a fixed strategy with these sources
-    transfer: Transfer = build(tree["transfer"])
-    plan = transfer.phases()
-    nothing = auto is not None and not has_transfer(tree)
-    plan = twin_plan(plan) if nothing else plan
-    compared, wanted = tree["twin"] and has_transfer(tree), tree["baselines"]
+    check_verdicts(tree, protocol)
     check_trainer(tree)
-    for each in [plan, *([twin_plan(plan)] if compared else [])]:
+    with Processes(tree, protocol, count_of(tree)) as pool:
+        auto = None
+        if is_auto(tree):
+            auto = search(tree, protocol, folder / "trials", pool, console)
+            console.print(auto_table.table(auto))
+            console.print(auto_table.line(auto))
+            tree = settled(tree, auto["strengths"])  # from here on a fixed strategy with these sources
+        transfer: Transfer = build(tree["transfer"])
+        plan = transfer.phases()
+        nothing = auto is not None and not has_transfer(tree)
+        plan = twin_plan(plan) if nothing else plan
+        compared, wanted = bool(tree["twin"]) and has_transfer(tree), tree["baselines"]
         strike("setup")
-        check_plan(tree, protocol, each)  # what does not fit together is said before anything is written
-    if first:
-        _write(folder / "data_card.json", protocol.card)
-    console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
-    loggers = _loggers(tree, folder, again=going is not None) if first else []
-
-    def progress(name: str) -> PhaseProgress:
-        return PhaseProgress(name, console)
-
-    code = 1
-    try:
-        grafted = run_plan(tree, protocol, plan, checkpoints, loggers, progress, going)
-        for line in grafted.carried:
-            console.print(line)
-        twin = grafted if nothing and tree["twin"] else None  # with no source it is the twin itself
-        if compared:
-            alone = {**tree, "source": {}, "shared": {}}
-            twin = run_plan(alone, protocol, twin_plan(plan), checkpoints / "twin", loggers, progress, going)
-        ranks = group.who(tree)
-        if not first:
-            return grafted.score
-        baselines = {
-            name: score_baselines(task, protocol.streams[task.stream], name in tree["target"]) if wanted else {}
-            for name, task in grafted.tasks.items()
-        }
-        metrics = summary(tree, grafted, twin, baselines) | ({} if auto is None else {"auto": auto})
-        metrics["fit"] |= {"ranks": ranks} if ranks else {}
-        write_units(folder / "users.parquet", grafted, twin, baselines)
-        _write(folder / "metrics.json", metrics)
-        targets, main = list(tree["target"]), metrics["main"]["metric"]
-        loggers[0].finalize("success")  # metrics.csv as a whole
-        plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, main)
-        plots.comparison(metrics, folder / "comparison.png")
-        html.write_report(folder, command=command())
-        for each in loggers:
-            each.show(metrics)
-        code = 0
-    except BaseException as error:
-        code = outcome(error)[0]
-        raise
-    finally:
-        for each in loggers:
-            each.close(code)
+        tasks = check_plan(tree, protocol, plan)  # what does not fit together is said before anything is written
+        trainings = trainings_of(tree, folder, compared, nothing, going)
+        for each in trainings:
+            if each.arm == TWIN and each.seed == trainings[0].seed:
+                strike("setup")
+                check_plan(each.tree, protocol, each.plan)
+        if first:
+            _write(folder / "data_card.json", protocol.card)
+        console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
+        loggers = _loggers(tree, folder, again=going is not None) if first else []
+        code = 1
+        try:
+            if len(seeds_of(tree)) == 1:
+                arms = [train_one(protocol, each, loggers, _bars(console), going) for each in trainings]
+            else:
+                arms = _of_all_seeds(trainings, protocol, pool, loggers, console)
+            for line in arms[0].carried:
+                console.print(line)
+            ranks = group.who(tree)
+            if not first:
+                return arms[0].score
+            grafted, twin = _by_seed(trainings, arms)
+            twin = grafted if nothing and tree["twin"] else twin  # with no source it is the twin itself
+            baselines = {
+                name: score_baselines(task, protocol.streams[task.stream], name in tree["target"]) if wanted else {}
+                for name, task in tasks.items()
+            }
+            metrics = summary(tree, tasks, grafted, twin, baselines) | ({} if auto is None else {"auto": auto})
+            metrics["fit"] |= {"ranks": ranks} if ranks else {}
+            write_units(folder / "users.parquet", protocol, tree, {GRAFTED: grafted, TWIN: twin}, baselines)
+            _write(folder / "metrics.json", metrics)
+            targets, main = list(tree["target"]), metrics["main"]["metric"]
+            loggers[0].finalize("success")  # metrics.csv as a whole
+            plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, main)
+            plots.comparison(metrics, folder / "comparison.png")
+            html.write_report(folder, command=command())
+            for logger in loggers:
+                logger.show(metrics)
+            code = 0
+        except BaseException as error:
+            code = outcome(error)[0]
+            raise
+        finally:
+            for logger in loggers:
+                logger.close(code)
     for table in terminal.result_tables(metrics, console.width):
         console.print(table)
-    for why in terminal.undefined_lines(metrics):
-        console.print(why)
+    for said in [*terminal.fitted_lines(metrics), *terminal.undefined_lines(metrics)]:
+        console.print(said)
     console.print(terminal.verdict_line(metrics))
     console.print(terminal.cost_line(metrics))
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), command()))
-    return grafted.score
+    return sum(arm.score for arm in grafted.values()) / len(grafted)
+
+
+def _bars(console: Screen) -> Callable[[str], PhaseProgress]:
+    return lambda name: PhaseProgress(name, console)
+
+
+def _of_all_seeds(
+    trainings: Sequence[Training], protocol: Protocol, pool: Processes, loggers: Sequence[Any], console: Screen
+) -> list[Arm]:
+    """Train with every seed, side by side where ``pool`` has processes; what each logged goes to all ``loggers``."""
+    todo = group.of_first(lambda: [n for n, each in enumerate(trainings) if not (each.going and each.finished)])
+    before, seeds = len(trainings) - len(todo), len({each.seed for each in trainings})
+    console.print(terminal.trainings_line(len(trainings), seeds, before, pool.count))
+    pool.run(train_here, [trainings[n] for n in todo], "training", console)
+    if not group.is_first():
+        return [Arm() for _ in trainings]
+    for each in trainings:
+        replay(each.folder, each.seed, each.seed == trainings[0].seed, loggers)
+    return [read_outcome(each.folder) for each in trainings]
+
+
+def _by_seed(trainings: Sequence[Training], arms: Sequence[Arm]) -> tuple[Seeds, Seeds | None]:
+    """Seed -> the grafted model's training, and the twins' as one."""
+    grafted: dict[int, Arm] = {}
+    twins: dict[int, list[Arm]] = {}
+    for each, arm in zip(trainings, arms, strict=True):
+        if each.arm == GRAFTED:
+            grafted[each.seed] = arm
+        else:
+            twins.setdefault(each.seed, []).append(arm)
+    return grafted, {seed: merged(own) for seed, own in twins.items()} or None
 
 
 def going_on(tree: Mapping[str, Any], say: Callable[[str], None]) -> Going | None:
@@ -137,19 +183,6 @@ def _loggers(tree: Mapping[str, Any], folder: Path, again: bool) -> list[Any]:
     known = {"config": redact(dict(tree)), "group": folder.resolve().parent.name, "again": again}
     chosen = build(tree["logger"], folder=str(folder), **known)
     return [CsvLog(folder)] if isinstance(chosen, CsvLog) else [CsvLog(folder), chosen]
-
-
-def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:
-    """Build the protocol and make the streams that the tasks read; the seconds it took.
-
-    Raises:
-        UserError: a stream or a column that does not exist. DataError: data that cannot be used.
-    """
-    start = time.monotonic()
-    protocol = protocol_of(tree)
-    protocol.prepare(streams_of(tree), judged=streams_of(tree, ("target",)))
-    check_columns(tree, protocol)
-    return protocol, time.monotonic() - start
 
 
 def role_rows(tree: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any]]:

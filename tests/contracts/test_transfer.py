@@ -49,7 +49,8 @@ def protocol(compose: Compose, shop_settings: list[str]) -> Protocol:
 
 def quick(cls: type[Transfer]) -> list[Phase]:
     """The plan with one epoch in each phase."""
-    short = {name: 1 for name, slot in arguments(cls).items() if type(slot.default) is int and slot.default <= 4}
+    whole = {name for name, slot in arguments(cls).items() if type(slot.default) is int and slot.default <= 4}
+    short = dict.fromkeys(whole - {"seeds"}, 1)  # which are trainings of a search
     return cls(**short).phases()
 
 

@@ -17,7 +17,7 @@ SETTINGS = ["experiment=planted", *TINY, "transfer.epochs=1"]
 
 @pytest.mark.slow
 def test_an_audit_in_two_processes_and_again(tmp_path: Path) -> None:
-    words = ["audit", *SETTINGS, "audit.seeds=2", "audit.workers=2", "audit.draws=1000", "logger=wandb"]
+    words = ["audit", *SETTINGS, "audit.seeds=2", "audit.workers=2", "logger=wandb"]
     first = graftrec(*words, cwd=tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("audit_")
@@ -33,12 +33,16 @@ def test_an_audit_in_two_processes_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_runs_are_compared_and_identical_ones_are_not_significant(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        graftrec("train", *SETTINGS, f"seed={seed}", f"hydra.run.dir=runs/{name}", "twin=false", cwd=tmp_path)
+    for name, seeds in (("a", ["seeds=3"]), ("b", ["seeds=3"]), ("c", ["seed=3", "seeds=1"])):
+        words = [*SETTINGS, *seeds, "workers=1", "twin=false", f"hydra.run.dir=runs/{name}"]
+        graftrec("train", *words, cwd=tmp_path)
     same = graftrec("compare", "runs/a", "runs/b", cwd=tmp_path)
     assert "not significant (identical)" in same.stdout
     seeds = graftrec("compare", "runs/a", "runs/c", cwd=tmp_path)
     assert "one group: nothing to compare it with" in seeds.stdout
+    one = graftrec("compare", "runs/a", "runs/c", "--arm", "grafted", "--out", "report.json", cwd=tmp_path)
+    (group,) = json.loads((tmp_path / "report.json").read_text())["groups"]
+    assert list(group["runs"]) == ["0", "1", "2", "3"], one.stdout
     graftrec("compare", "runs/nowhere", cwd=tmp_path, code=2)
 
 

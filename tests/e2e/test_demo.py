@@ -15,22 +15,21 @@ def test_the_default_experiment_beats_what_a_user_would_pick_instead(tmp_path: P
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     ranking, baselines = metrics["test"]["recommend"], metrics["baselines"]["recommend"]
-    assert metrics["over_baseline"]["recommend"]["ndcg@10"]["verdict"] != "hurts"
+    beside = metrics["beside"]["recommend"]
+    assert beside["grafted"][beside["best"]]["high"] > 0  # not clearly below the best of what one would use instead
     assert ranking["ndcg@10/first_time"] > baselines["popularity"]["ndcg@10/first_time"]
-    # one seed is a draw: seeds 0, 1 and 2 together are at least what a household's own past says, and item-kNN
-    more = ["-m", "seed=1,2", "twin=false", "baselines=false", "hydra.sweep.dir=more"]
-    done_too = subprocess.run([*command[:5], *more], cwd=tmp_path, capture_output=True, text=True, timeout=900)
-    assert done_too.returncode == 0, done_too.stderr[-3000:]
-    found = [json.loads(path.read_text())["test"]["recommend"] for path in sorted(tmp_path.glob("more/*/metrics.json"))]
-    assert len(found) == 2
+    assert metrics["seeds"] == [0, 1, 2]
     for metric, baseline in (("ndcg@10", "own_frequency"), ("ndcg@10/first_time", "item_knn")):
-        mean = sum(one[metric] for one in [ranking, *found]) / 3
-        assert mean > baselines[baseline][metric]
+        assert ranking[metric] > baselines[baseline][metric]
+    for metric in ("ndcg@10", "ndcg@10/first_time"):  # the main one and what the experiment declares
+        assert metrics["differences"]["recommend"][metric]["verdict"] in ("helps", "no evidence")
     assert ranking["gauc"] > 0.8
     majority = metrics["baselines"]["interest"]["majority"]["accuracy"]
     assert metrics["test"]["interest"]["accuracy"] > majority
     similarity = metrics["baselines"]["relevance"]["mean"]["rmse"]
     assert metrics["test"]["relevance"]["rmse"] < similarity
-    assert set(metrics["differences"]["recommend"]["ndcg@10"]) == {"delta", "low", "high", "p", "n", "verdict"}
+    assert set(metrics["differences"]["recommend"]["ndcg@10"]) == {
+        "delta", "low", "high", "p", "n", "seeds", "error", "p_holm", "verdict", "minimum_detectable",
+    }  # fmt: skip
     for word in ("grafted - twin", "own frequency", "report.html"):
         assert word in done.stdout

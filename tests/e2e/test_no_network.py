@@ -76,8 +76,8 @@ def test_every_verb_works_without_a_network(
     assert cli.main(["compare", "runs/0", "runs/1"]) == 0
     assert cli.main(["predict", "run=runs/0", "k=3", "out=predictions.csv"]) == 0
     assert cli.main(["data", "check", *shop_settings, "out=card"]) == 0
-    assert cli.main(["audit", "experiment=planted", *TINY, "transfer.epochs=1", "audit.seeds=2", "audit.draws=1000",
-                     "audit.workers=1",                      "task@source=[planted_help]"]) == 0  # fmt: skip
+    assert cli.main(["audit", "experiment=planted", *TINY, "transfer.epochs=1", "audit.seeds=2", "audit.workers=1",
+                     "task@source=[planted_help]"]) == 0  # fmt: skip
     assert cli.main(["doctor"]) == 0
     assert no_network == []
 
@@ -124,6 +124,7 @@ def test_a_wandb_run_holds_the_results_and_goes_on_when_the_run_does(
         metrics["test"]["recommend"]["ndcg@10"], metrics["twin"]["recommend"]["ndcg@10"],
     ]  # fmt: skip
     assert table["columns"][:5] == ["role", "task", "metric", "grafted", "twin"]
+    assert {row[table["columns"].index("verdict")] for row in table["data"]} == {None}  # of one seed
 
     (artifact,) = [each for each in of_kind(second, "artifact") if each.type == "model"]
     content = (folder / "checkpoints" / "best.ckpt").read_bytes()
@@ -133,6 +134,28 @@ def test_a_wandb_run_holds_the_results_and_goes_on_when_the_run_does(
     files = {entry.path: entry.local_path for entry in artifact.manifest.contents}
     assert set(files) == {"best.ckpt", "manifest.json", "config.yaml"}
     assert files["best.ckpt"] == str(folder / "checkpoints" / "best.ckpt")  # which is not copied
+
+
+def test_a_wandb_run_of_two_seeds_holds_both(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["experiment=planted", *TINY, "transfer.epochs=1", "++trainer.log_every_n_steps=1", "seeds=2", "workers=1"]
+    assert cli.main(["train", *words, "task@source=[planted_help]", "logger=wandb", "hydra.run.dir=run"]) == 0
+    (path,) = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")
+    logged = rows(records(path))
+    losses = {
+        name: [row[name] for row in logged if name in row] for name in ("train/loss/total", "seed_1/train/loss/total")
+    }
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        written = [row for row in csv.DictReader(file) if row["train/loss/total"]]
+    for name, seed in zip(losses, "01", strict=True):
+        assert losses[name] == [float(row["train/loss/total"]) for row in written if row["seed"] == seed]
+        assert len(losses[name]) == 8  # of the grafted and of the twin
+    assert not [name for row in logged for name in row if name.startswith("seed_0/")]
+    steps = [row["trainer/global_step"] for row in logged if set(losses) & set(row)]
+    assert steps == [int(row["step"]) for row in written]
+    media = {name: value for row in logged for name, value in row.items()}
+    table = json.loads((path.parent / "files" / media["results/path"]).read_text())
+    assert {row[table["columns"].index("verdict")] for row in table["data"]} == {None}
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 import torch
 
-from graftrec.assemble import assemble
+from graftrec.assemble import assemble, prepare
 from graftrec.checkpoint import weights
-from graftrec.train import prepare, train
+from graftrec.train import train
 from graftrec.transfer.base import ROLES
 
 Compose = Callable[[list[str]], dict[str, Any]]

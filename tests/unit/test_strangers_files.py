@@ -200,9 +200,10 @@ def test_a_number_that_no_machine_has_room_for_is_refused_by_name(number: int) -
     for place, tree in places.items():
         found = config.problems_of_tree(tree)
         assert any(problem.startswith(f"{place}: should be at most") for problem in found), (place, found)
-    for key in ("seeds", "draws", "workers"):
+    for key in ("seeds", "workers"):
         with pytest.raises(UserError, match=f"audit.{key}: should be a whole number"):
             settings({"audit": {key: number}})
+        assert [problem.partition(": should be ")[0] for problem in config.problems_of_tree({key: number})] == [key]
 
 
 def test_the_bounds_of_sizes_and_of_seeds() -> None:

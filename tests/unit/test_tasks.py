@@ -227,7 +227,7 @@ def test_gauc_is_over_the_pairs_of_each_user() -> None:
 def test_units_line_up_with_users() -> None:
     recommend, _ = ranked([torch.tensor([2, 0]), torch.tensor([3, 1])])
     units = recommend.units()
-    assert units["query"].tolist() == [3, 5, 7, 9]
+    assert units["user"].tolist() == [3, 5, 7, 9]
     for name, users in BY_USER.items():
         expected = torch.tensor([users[user] for user in (3, 5, 7, 9)], dtype=torch.float64)
         torch.testing.assert_close(units[name], expected, equal_nan=True)

@@ -18,16 +18,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
 from graftrec import __version__, config, group
+from graftrec.analysis import units
 from graftrec.analysis.settled import fixed, is_auto, with_sources
+from graftrec.analysis.units import USER
 from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
-from graftrec.data.streams.base import Stage
 from graftrec.errors import UserError
 from graftrec.files import whole
 from graftrec.metrics.scale import sign
@@ -40,7 +38,7 @@ from graftrec.transfer.base import Phase, Transfer
 
 Tree = Mapping[str, Any]
 TWIN, WIDE, ALL, AUTO = "twin", "wide twin", "all", "auto"
-BESIDE = (*config.BESIDE, "baselines", "twin")  # change no training
+BESIDE = (*config.BESIDE, *config.JUDGING)  # change no training
 SEEN = ("train/gradient_cosine/", "train/affinity/")  # what an arm says of its tasks, mean over the steps
 WIDEST = 64  # times the encoder's width
 
@@ -196,13 +194,7 @@ def test_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     """Evaluate an arm's chosen weights on the test: ``units.parquet`` holds each metric per user or row."""
     arm = restore(job.tree, protocol, plan_of(job.tree), job.folder)
     test_plan(arm, job.tree, protocol)
-    units = dict(arm.units[job.arm.target])
-    who = units.pop("query", None)
-    if who is None:
-        who = row_users(protocol, job.tree["target"][job.arm.target], "test", len(next(iter(units.values()), [])))
-    columns = {name: values.double().numpy() for name, values in units.items()}
-    with whole(job.folder / "units.parquet") as draft:
-        pl.DataFrame({"user": np.asarray(who).astype(np.int64), **columns}).write_parquet(draft)
+    units.write(units.frame_of({job.arm.target: arm.units[job.arm.target]}), job.folder / "units.parquet")
     test = {name: value.value for name, value in arm.test[job.arm.target].items()}
     found = status(job.folder) | {"state": "tested", "test": test}
     write_status(job.folder, found)
@@ -223,30 +215,13 @@ def _write_val(job: ArmJob, protocol: Protocol, arm: Arm) -> None:
     for ready in arm.ready:
         for name in (name for name in ready.tasks if name in job.tree["target"]):
             task = ready.module.task(name)
-            units = task.units()
-            if task.main in units:
-                values = sign(task.main) * units[task.main].double().numpy()
-                who = units.get("query")
-                if who is None:
-                    who = row_users(protocol, job.tree["target"][name], "val", len(values))
-                columns = {"user": np.asarray(who).astype(np.int64), "value": values}
-                frames.append(pl.DataFrame(columns).select(pl.lit(name).alias("task"), "user", "value"))
+            values = task.units()
+            if task.main in values:
+                own = {task.main: sign(task.main) * values[task.main].double()}
+                own |= {USER: values[USER]} if USER in values else {}
+                frames.append(units.frame_of({name: own}).drop("metric"))
     if frames:
-        pl.concat(frames).write_parquet(job.folder / "val.parquet")
-
-
-def row_users(protocol: Protocol, task: Tree, stage: Stage, rows: int) -> Tensor:
-    """Who is in each evaluated row of a task on rows; 0 where nobody knows."""
-    columns = {str(column) for column in task.get("columns", [task.get("column")])}
-    parts = []
-    for batch in protocol.streams[task["stream"]].evaluation(stage):
-        if "relevant" in batch or not columns <= set(batch):
-            continue
-        label = batch[min(columns)]
-        users = batch.get("user", torch.zeros(len(label), dtype=torch.int64))
-        parts.append(users if label.ndim == 1 else users.repeat_interleave(label[0].numel()))
-    found = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
-    return found if len(found) == rows else torch.zeros(rows, dtype=torch.int64)
+        units.write(pl.concat(frames), job.folder / "val.parquet")
 
 
 def count_parameters(tree: Tree, protocol: Protocol) -> int:

@@ -5,80 +5,105 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
 
 from graftrec import config
-from graftrec.analysis.arms import AUTO, ArmJob, arms_of, is_tested, is_trained, jobs_of, status, test_arm, train_arm
-from graftrec.analysis.auto import chosen, train_auto
+from graftrec.analysis import units
+from graftrec.analysis.arms import (
+    AUTO,
+    TWIN,
+    WIDE,
+    ArmJob,
+    arms_of,
+    is_tested,
+    is_trained,
+    job_of,
+    jobs_of,
+    status,
+    test_arm,
+    train_arm,
+    tree_of,
+)
+from graftrec.analysis.auto import search
 from graftrec.analysis.baselines import Baseline, Ease, ItemKnn
-from graftrec.analysis.cells import matrix, number
-from graftrec.analysis.pool import Workers
+from graftrec.analysis.beside import UNION, beside
+from graftrec.analysis.cells import OfArms, matrix, units_of
+from graftrec.analysis.declared import check_verdicts
 from graftrec.analysis.scored import Scored, score_baselines, score_ranker
+from graftrec.analysis.settled import settled
+from graftrec.analysis.side_by_side import Processes, processes_of
 from graftrec.analysis.union import Ranked
-from graftrec.assemble import assemble, task_trees
+from graftrec.analysis.verdicts import number
+from graftrec.assemble import assemble, prepare, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import UserError
 from graftrec.jobs import command
-from graftrec.metrics.scale import sign
 from graftrec.ranks import outside, processes
 from graftrec.report import audit_page, heat_map, matrix_table, terminal
-from graftrec.report.jobs_progress import JobsProgress
 from graftrec.report.logs import CsvLog
 from graftrec.report.screen import screen
+from graftrec.summary import with_ids
 from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import RankingTask
-from graftrec.train import prepare
+from graftrec.trainings import GRAFTED
 
 Tree = Mapping[str, Any]
-MOST_WORKERS = 4
 NEIGHBOURS: tuple[type[Baseline], ...] = (ItemKnn, Ease)
 TWINS = ("same", "wide")
-COMPARED = ("item_knn", "ease", "bias", "gbdt")  # baselines that a twin should not be below
 
 
 def audit(tree: Tree, folder: Path) -> float:
-    """Audit ``tree`` in ``folder``, going on where an earlier call stopped; the mean of the targets' best change."""
+    """Audit ``tree`` in ``folder``, going on where an earlier call stopped.
+
+    Returns:
+        the mean over the targets of what the best arm gained on validation, above 0 where it is for the better; a
+        sweep that looks for the best settings never sees the test.
+    """
     asked = settings(tree)
     tree = both_ways(tree) if asked["both_ways"] else tree
     console, begun = screen(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     protocol, seconds = prepare(tree)
+    check_verdicts(tree, protocol)
     arms = arms_of(tree, protocol, asked["twins"])
     seeds = range(int(tree["seed"]), int(tree["seed"]) + asked["seeds"])
-    jobs = jobs_of(tree, arms, seeds, str(protocol.card.get("fingerprint", "")), folder / "arms")
+    data = str(protocol.card.get("fingerprint", ""))
+    jobs = jobs_of(tree, [arm for arm in arms if arm.name != AUTO], seeds, data, folder / "arms")
     console.print(terminal.data_line(protocol.card, seconds))
     console.print(matrix_table.plan_line(arms, len(seeds), sum(is_trained(job.folder) for job in jobs)))
-    with Processes(tree, protocol, asked["workers"]) as processes:
-        todo = [job for job in jobs if not is_trained(job.folder)]
-        processes.run(train_arm, [job for job in todo if job.arm.name != AUTO], "training", console)
-        # what it tries first are the arms that are there by now
-        processes.run(train_auto, [job for job in todo if job.arm.name == AUTO], AUTO, console)
-        jobs = [chosen(job) for job in jobs]
+    autos = {}
+    with Processes(tree, protocol, asked["workers"]) as pool:
+        pool.run(train_arm, [job for job in jobs if not is_trained(job.folder)], "training", console)
+        for arm in (arm for arm in arms if arm.name == AUTO):
+            autos[arm.target] = search(tree_of(tree, arm), protocol, folder / "arms", pool, console)
+            strengths = autos[arm.target]["strengths"]
+            own = [settled(tree_of(tree, arm, seed), strengths) for seed in seeds]
+            jobs += [job_of(arm, each, seed, data, folder / "arms") for each, seed in zip(own, seeds, strict=True)]
+        pool.run(train_arm, _each_once(job for job in jobs if not is_trained(job.folder)), AUTO, console)
         # all weights are chosen: only now the test is looked at
-        processes.run(test_arm, [job for job in jobs if not is_tested(job.folder)], "test", console)
-    found = matrix(jobs, asked["draws"])
+        pool.run(test_arm, _each_once(job for job in jobs if not is_tested(job.folder)), "test", console)
     tasks = {target: _task(tree, protocol, target) for target in tree["target"]}
+    mains = {target: task.main for target, task in tasks.items()}
+    found = matrix(jobs, mains, [str(name) for name in tree.get("verdicts") or ()])
     scored = baselines_of(tree, protocol, tasks) if tree["baselines"] else {}
     report = {
-        **{"command": command("audit"), "seeds": list(seeds), "draws": asked["draws"]},
-        "main": {target: task.main for target, task in tasks.items()},
+        **{"command": command("audit"), "seeds": list(seeds), "main": mains},
         **found,
-        **standing(found, tasks, scored),
+        **standing(jobs, mains, scored),
+        "auto": autos,
         "arms": [arm_row(job) for job in jobs],
         "seconds": round(sum(float(status(job.folder).get("seconds") or 0.0) for job in jobs), 3),
         "this_call_seconds": round(time.monotonic() - begun, 3),
     }
     _write(folder / "audit.json", report)
     _write(folder / "data_card.json", protocol.card)
-    write_users(folder / "users.parquet", jobs)
+    write_users(folder / "users.parquet", protocol, tree, jobs)
     heat_map.draw(report, folder / "transfer_matrix.png")
     audit_page.write(folder, report)
     for table in matrix_table.tables(report):
@@ -87,7 +112,12 @@ def audit(tree: Tree, folder: Path) -> float:
         console.print(line)
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), report["command"]))
     _to_logger(tree, folder, report)
-    return best_change(report)
+    return gain_on_validation(report)
+
+
+def _each_once(jobs: Iterable[ArmJob]) -> list[ArmJob]:
+    """Jobs of different folders: what `Auto` chose may be another arm."""
+    return list({job.folder: job for job in jobs}.values())
 
 
 def settings(tree: Tree) -> dict[str, Any]:
@@ -97,7 +127,7 @@ def settings(tree: Tree) -> dict[str, Any]:
         UserError: a value that cannot be.
     """
     node = dict(tree.get("audit") or {})
-    found = {"seeds": 5, "draws": 10_000, "workers": None, "twins": list(TWINS), "both_ways": False} | node
+    found: dict[str, Any] = {"seeds": 5, "workers": None, "twins": list(TWINS), "both_ways": False} | node
     wrong = [f"audit.{key}: there is no such key{config.near(key, _KEYS)}" for key in set(found) - set(_KEYS)]
     for key, (right, words) in _KEYS.items():
         if not right(found[key]):
@@ -109,7 +139,7 @@ def settings(tree: Tree) -> dict[str, Any]:
         )
     if wrong:
         raise UserError(sorted(wrong))
-    found["workers"] = found["workers"] or min(MOST_WORKERS, os.cpu_count() or 1)
+    found["workers"] = processes_of(found["workers"])
     return found
 
 
@@ -119,7 +149,6 @@ def _whole(value: Any, least: int, most: int) -> bool:
 
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seeds": (lambda value: _whole(value, 1, 10_000), "a whole number of at least 1, at most 10,000"),
-    "draws": (lambda value: _whole(value, 1000, 10**7), "a whole number of at least 1000, at most 10,000,000"),
     "workers": (lambda value: value is None or _whole(value, 1, 1024), "a whole number from 1 to 1,024, or null"),
     "twins": (lambda value: isinstance(value, list) and set(value) <= set(TWINS), "a list of same and wide"),
     "both_ways": (lambda value: isinstance(value, bool), "true or false"),
@@ -130,51 +159,6 @@ def both_ways(tree: Tree) -> dict[str, Any]:
     """The tree with every source as a target too, and every target as a source of the others; see `sources_of`."""
     everything = {**(tree.get("target") or {}), **(tree.get("source") or {})}
     return {**tree, "source": everything, "target": everything}
-
-
-class Processes:
-    """Where arms run: here, one after the other, or in fresh processes that stay for all of them."""
-
-    def __init__(self, tree: Tree, protocol: Protocol, count: int) -> None:
-        self._protocol = protocol
-        self._workers = Workers(count, prepared, dict(tree)) if count > 1 else None
-
-    def __enter__(self) -> Processes:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._workers is not None:
-            self._workers.close()
-
-    def run(self, work: Callable[[Protocol, ArmJob], Any], jobs: Sequence[ArmJob], name: str, console: Any) -> None:
-        """Do all jobs, and say how far they are."""
-        with JobsProgress(name, len(jobs), console) as progress:
-            for job, found in self._each(work, jobs):
-                progress.done(f"{job.words}  {name} {_said(found)}")
-
-    def _each(self, work: Callable[[Protocol, ArmJob], Any], jobs: Sequence[ArmJob]) -> Iterator[tuple[ArmJob, Any]]:
-        if self._workers is not None and len(jobs) > 1:
-            yield from self._workers.run(work, jobs)
-            return
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as the processes, so that results do not depend on their number
-        try:
-            for job in jobs:
-                yield job, work(self._protocol, job)
-        finally:
-            torch.set_num_threads(threads)
-
-
-def prepared(tree: dict[str, Any]) -> Protocol:
-    """What a process begins with: the data of all arms."""
-    return prepare(tree)[0]
-
-
-def _said(found: Mapping[str, Any]) -> str:
-    if "test" in found:
-        return "done"
-    score = found.get("val")
-    return f"{found.get('seconds', 0.0):.1f} s" + (f", val {score:.4f}" if isinstance(score, float) else "")
 
 
 def _task(tree: Tree, protocol: Protocol, target: str) -> Task:
@@ -193,7 +177,7 @@ def baselines_of(tree: Tree, protocol: Protocol, tasks: Mapping[str, Task]) -> d
         if isinstance(task, RankingTask) and isinstance(stream, (BasketRows, SequenceRows)) and beside:
             for each in NEIGHBOURS:
                 union = score_ranker(each(), stream, task.k, task.relevant, task.at, beside)
-                found[target][f"{each.name}_union"] = union
+                found[target][f"{each.name}{UNION}"] = union
     return found
 
 
@@ -211,33 +195,44 @@ def _beside(tree: Tree, protocol: Protocol, stream: str) -> list[Ranked]:
 
 
 def standing(
-    found: Mapping[str, Any], tasks: Mapping[str, Task], scored: Mapping[str, Mapping[str, Scored]]
+    jobs: Sequence[ArmJob], mains: Mapping[str, str], scored: Mapping[str, Mapping[str, Scored]]
 ) -> dict[str, Any]:
-    """``baselines``; ``weak_twins``, those that are below one of them; and each target's ``best`` arm beside them."""
-    weak, best, values = {}, {}, {}
-    for target, task in tasks.items():
-        main = task.main
+    """``baselines``; each target's ``best`` arm by validation; and ``beside``, twin and best arm against the baselines.
+
+    Nothing is chosen by the test: ``best`` has the highest mean of its trainings' scores on validation.
+    """
+    values, best, compared = {}, {}, {}
+    for target, main in mains.items():
+        own = [job for job in jobs if job.arm.target == target]
+        arms = units_of(own)
         values[target] = {
             name: {metric: number(value.value) for metric, value in each.metrics.items()}
             for name, each in scored.get(target, {}).items()
         }
-        there = {name: each.get(main) for name, each in values[target].items() if each.get(main) is not None}
-        compared = {name: value for name, value in there.items() if name.startswith(COMPARED)}
-        twin = (found["twins"].get(target) or {}).get(main, [None])[0]
-        own = [c for c in found["cells"] if c["target"] == target and c["metric"] == main and c["cohort"] is None]
-        if twin is None:
+        on_val = validation(own)
+        chosen = max((name for name in on_val if name not in (TWIN, WIDE)), key=lambda name: on_val[name], default=None)
+        if chosen is None or not all(main in seed for seed in arms[chosen]):
             continue
-        up = sign(main)
-        if compared:
-            name = max(compared, key=lambda key: up * float(compared[key] or 0.0))
-            if up * float(compared[name] or 0.0) > up * twin:
-                weak[target] = {"metric": main, "twin": twin, "baseline": name, "value": compared[name]}
-        if own:
-            cell = max(own, key=lambda cell: up * cell["delta"])
-            best[target] = {"metric": main, "sources": cell["sources"], "value": twin + cell["delta"]}
-            if compared:
-                best[target] |= {"baseline": name, "baseline_value": compared[name]}
-    return {"baselines": values, "weak_twins": weak, "best": best}
+        job = next(job for job in own if job.arm.name == chosen)
+        best[target] = {
+            "metric": main,
+            "arm": chosen,
+            "sources": list(job.arm.sources),
+            "validation_gain": on_val[chosen] - on_val[TWIN],
+            "value": number(units.mean_of(arms[chosen], main).delta),
+        }
+        shown: OfArms = {TWIN: arms[TWIN], GRAFTED: arms[chosen]}
+        if scored.get(target):
+            compared[target] = beside(main, shown, scored[target])
+    return {"baselines": values, "best": best, "beside": compared}
+
+
+def validation(jobs: Sequence[ArmJob]) -> dict[str, float]:
+    """Arm -> the mean over its seeds of its score on validation, higher is better."""
+    scores: dict[str, list[float]] = {}
+    for job in jobs:
+        scores.setdefault(job.arm.name, []).append(float(status(job.folder)["val"]))
+    return {name: sum(own) / len(own) for name, own in scores.items()}
 
 
 def arm_row(job: ArmJob) -> dict[str, Any]:
@@ -248,31 +243,21 @@ def arm_row(job: ArmJob) -> dict[str, Any]:
     return row | {key: number(said.get(key)) for key in ("val", "seconds", "test")}
 
 
-def write_users(path: Path, jobs: Sequence[ArmJob]) -> None:
-    """Every metric per user or row of every arm and seed: columns arm, task, seed, metric, user, value."""
+def write_users(path: Path, protocol: Protocol, tree: Tree, jobs: Sequence[ArmJob]) -> None:
+    """Every metric per user or row of every arm and seed: columns arm, seed, task, metric, user, id and value."""
     frames = [
-        pl.read_parquet(job.folder / "units.parquet")
-        .unpivot(index="user", variable_name="metric", value_name="value")
-        .select(
-            pl.lit(job.arm.name).alias("arm"),
-            pl.lit(job.arm.target).alias("task"),
-            pl.lit(job.seed).alias("seed"),
-            "metric",
-            "user",
-            pl.col("value").cast(pl.Float64),
+        pl.read_parquet(job.folder / "units.parquet").select(
+            pl.lit(job.arm.name).alias("arm"), pl.lit(job.seed).cast(pl.Int64).alias("seed"), pl.all()
         )
         for job in jobs
     ]
-    pl.concat(frames).write_parquet(path)
+    units.write(with_ids(pl.concat(frames), protocol, tree), path)
 
 
-def best_change(report: Mapping[str, Any]) -> float:
-    """Mean over the targets of the best change of their main metric, above 0 where it is for the better."""
-    found = []
-    for target, metric in report["main"].items():
-        cells = [c for c in report["cells"] if (c["target"], c["metric"], c["cohort"]) == (target, metric, None)]
-        found += [max(sign(metric) * cell["delta"] for cell in cells)] if cells else []
-    return float(np.mean(found)) if found else float("nan")
+def gain_on_validation(report: Mapping[str, Any]) -> float:
+    """Mean over the targets of what their best arm gained on validation, above 0 where it is for the better."""
+    gains = [each["validation_gain"] for each in report["best"].values()]
+    return sum(gains) / len(gains) if gains else float("nan")
 
 
 def _to_logger(tree: Tree, folder: Path, report: Mapping[str, Any]) -> None:

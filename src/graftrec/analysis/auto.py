@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from graftrec import config, group
 from graftrec.analysis.arms import TWIN, ArmJob, ArmSpec, job_of, status, train_arm, without_beside, write_status
-from graftrec.analysis.choice import NONE, Candidate, Choice, Gain, Step, choose, gain_of
+from graftrec.analysis.choice import NONE, Candidate, Choice, Gain, Step, Values, choose, gain_of
+from graftrec.analysis.declared import measured_untrained
 from graftrec.analysis.settled import settled
-from graftrec.assemble import assemble, task_trees
+from graftrec.analysis.side_by_side import Processes
+from graftrec.analysis.statistics import FEWEST_SEEDS
+from graftrec.assemble import task_trees
 from graftrec.begin import check_plan
 from graftrec.data.protocols.base import Protocol
+from graftrec.data.seeds import derived
 from graftrec.errors import UserError
 from graftrec.phases import twin_plan
+from graftrec.report.screen import Screen
 from graftrec.transfer.auto import Auto
 
 Tree = Mapping[str, Any]
 Found = dict[str, Any]
+PROMISING = 0.25  # p of a gain with half of the seeds, above which it is not worth the other half
 TRIED = "tried"  # a state that is no arm's: it was compared on validation, and its weights are gone
 
 
-def search(tree: Tree, protocol: Protocol, folder: Path, say: Callable[[str], None] = lambda line: None) -> Found:
+def search(tree: Tree, protocol: Protocol, folder: Path, pool: Processes, console: Screen) -> Found:
     """What validation chooses for ``tree``, which has `Auto` as its strategy; nothing looks at the test.
 
-    Each training has a folder of its own in ``folder``, named as an audit names it, and is not repeated.
+    Each candidate is trained with seeds of the search's own (`seeds_of`), which no run trains with: what is chosen is
+    judged by trainings that did not choose it. Half of the seeds come first; a gain that does not look promising with
+    them (`PROMISING`) is dropped, which makes no false choice likelier. Each training has a folder in ``folder``,
+    named as an audit names it, and is not repeated.
 
     Returns:
         ``strengths`` of what is used, source -> number; the ``reason``; ``tried``, each comparison with its gain and
-        error; ``cannot``, why a source cannot train
-        alone; ``trials``, how many trainings it took, ``budget``, how many it may have; ``seconds``.
+        error; ``cannot``, why a source cannot train alone; ``seeds``, those of the search; ``trials``, how many
+        trainings it took, ``budget``, how many it may have; ``seconds``.
 
     Raises:
         UserError: nothing to choose from, a plan that cannot be, or a target whose metric has no standard error.
@@ -46,66 +53,79 @@ def search(tree: Tree, protocol: Protocol, folder: Path, say: Callable[[str], No
     names = list(task_trees(tree, ("source", "shared")))
     alone, refused = _possible(tree, protocol, auto, names)
     _must_have_errors(tree, protocol)
-    target = next(iter(tree["target"]))
+    target, seeds = next(iter(tree["target"])), seeds_of(tree, auto)
+    first = seeds[: max(FEWEST_SEEDS, (len(seeds) + 1) // 2)]
+    data = str(protocol.card.get("fingerprint", ""))
+    tried: set[Path] = set()
 
-    def trained(candidate: Candidate) -> Path:
+    def jobs(candidate: Candidate, those: Sequence[int]) -> list[ArmJob]:
         arm = ArmSpec(named(candidate), target, tuple(name for name, _ in candidate))
         own = settled(without_beside(tree), dict(candidate))
-        job = job_of(arm, own, int(tree["seed"]), str(protocol.card.get("fingerprint", "")), folder)
-        if group.of_first(lambda: status(job.folder).get("state") not in ("trained", "tested", TRIED)):
-            train_arm(protocol, job)
-            group.of_first(lambda: _leave_values(job.folder))
-        return job.folder
+        return [job_of(arm, {**own, "seed": seed}, seed, data, folder) for seed in those]
+
+    def trained(those: Sequence[int], *candidates: Candidate) -> list[list[Path]]:
+        found = [jobs(candidate, those) for candidate in candidates]
+        everything = [job for each in found for job in each]
+        todo = group.of_first(lambda: [n for n, job in enumerate(everything) if not _is_done(job.folder)])
+        if todo:
+            pool.run(try_arm, [everything[n] for n in todo], "auto", console)
+        tried.update(job.folder for job in everything)
+        return [[job.folder for job in each] for each in found]
 
     def gain(candidate: Candidate, over: Candidate) -> Gain:
-        one, other = trained(candidate), trained(over)
-        found = group.of_first(lambda: gain_of(values_of(one), values_of(other)))
-        say(f"{named(candidate)} over {named(over)}: {_numbers(found)}")
+        """By half of the seeds, and by all of them where that looks promising."""
+        found = Gain(0.0, 0.0, 1.0)
+        for those in dict.fromkeys((first, seeds)):
+            one, other = trained(those, candidate, over)
+            found = group.of_first(
+                lambda a=one, b=other: gain_of(list(map(values_of, a)), list(map(values_of, b)))  # type: ignore[misc]
+            )
+            if found.p >= PROMISING:
+                break
+        console.print(f"{named(candidate)} over {named(over)}: {_numbers(found)}")
         return found
 
     def order(those: Sequence[str]) -> list[str]:
         """Those first whose gradients agree with the targets', as they were seen when all trained together."""
         if len(names) < 2:
             return list(those)
-        together = trained(tuple((name, auto.strengths[0]) for name in names))
-        seen = group.of_first(lambda: status(together).get("seen") or {})
+        (together,) = trained(first, tuple((name, auto.strengths[0]) for name in names))
+        seen = group.of_first(lambda: status(together[0]).get("seen") or {})
         return sorted(those, key=lambda name: -agreement(seen, name, list(tree["target"])))
 
     # where no phase trains sources beside the target, their weights change little that an optimizer does not undo
     mixed = any("target" in phase.roles and len(phase.roles) > 1 for phase in auto.phases())
     strengths = auto.strengths if mixed else auto.strengths[:1]
-    made = choose(names, alone, strengths, auto.trials, gain, order)
+    made = choose(names, alone, strengths, auto.trials // len(seeds), gain, order)
     return {
         "strengths": dict(made.chosen),
         "reason": reason(made),
         "tried": [_row(step) for step in made.steps],
         "cannot": refused,
-        "trials": len(made.trained),
+        "seeds": list(seeds),
+        "trials": len(tried),
         "budget": auto.trials,
         "seconds": round(time.monotonic() - begun, 3),
     }
 
 
-def _leave_values(folder: Path) -> None:
-    """An arm that was tried is only compared: its weights go."""
-    for weights in folder.rglob("*.ckpt"):
-        weights.unlink()
-    write_status(folder, status(folder) | {"state": TRIED})
+def seeds_of(tree: Tree, auto: Auto) -> tuple[int, ...]:
+    """The seeds of a search: derived from the run's first one, and no seed of a run."""
+    return tuple(derived(int(tree["seed"]), "auto", number) for number in range(auto.seeds))
 
 
-def train_auto(protocol: Protocol, job: ArmJob) -> Found:
-    """Choose the sources of an audit's arm, and train it with them: what ``status.json`` then says, with ``auto``."""
-    found = search(job.tree, protocol, job.folder.parent)
-    said = train_arm(protocol, replace(job, tree=settled(job.tree, found["strengths"]))) | {"auto": found}
-    said["seconds"] = round(said["seconds"] + found["seconds"], 3)
-    write_status(job.folder, said)
-    return said
+def try_arm(protocol: Protocol, job: ArmJob) -> Found:
+    """Train a candidate and keep its values on validation; its weights go."""
+    found = train_arm(protocol, job)
+    if group.is_first():
+        for weights in job.folder.rglob("*.ckpt"):
+            weights.unlink()
+        write_status(job.folder, status(job.folder) | {"state": TRIED})
+    return found
 
 
-def chosen(job: ArmJob) -> ArmJob:
-    """An arm's job with what it chose, once it is trained; any other as it is."""
-    found = status(job.folder).get("auto")
-    return job if found is None else replace(job, tree=settled(job.tree, found["strengths"]))
+def _is_done(folder: Path) -> bool:
+    return status(folder).get("state") in ("trained", "tested", TRIED)
 
 
 def named(candidate: Candidate) -> str:
@@ -113,7 +133,7 @@ def named(candidate: Candidate) -> str:
     return " + ".join(name if strength == 1 else f"{name} x {strength:g}" for name, strength in candidate) or TWIN
 
 
-def values_of(folder: Path) -> dict[str, tuple[Any, Any]]:
+def values_of(folder: Path) -> Values:
     """Target -> its users and values on validation, as `train_arm` left them."""
     frame = pl.read_parquet(folder / "val.parquet")
     return {
@@ -133,15 +153,15 @@ def reason(choice: Choice) -> str:
     """Why it was chosen, in a sentence."""
     least = " (some could not be tried: transfer.trials)" if any(step.found is None for step in choice.steps) else ""
     if choice.chosen == NONE:
-        return f"the target trains alone: no gain on validation exceeded its standard error{least}"
+        return f"the target trains alone: no gain on validation was clear over users and seeds{least}"
     led = [f"{named(s.candidate)} over {named(s.over)} {_numbers(s.found)}" for s in choice.steps if _led(s, choice)]
-    return f"uses {named(choice.chosen)}, since each gain exceeded its standard error{least}: {'; '.join(led)}"
+    return f"uses {named(choice.chosen)}, whose gains are clear over users and seeds{least}: {'; '.join(led)}"
 
 
 def _led(step: Step, choice: Choice) -> bool:
     """Whether the step is one of those that led to the choice."""
     inside = set(step.candidate) <= set(choice.chosen)
-    return inside and step.found is not None and step.found.clear
+    return inside and step.clear
 
 
 def _numbers(found: Gain | None) -> str:
@@ -149,12 +169,12 @@ def _numbers(found: Gain | None) -> str:
 
 
 def _row(step: Step) -> Found:
-    row: Found = {"sources": dict(step.candidate), "over": dict(step.over), "gain": None, "error": None}
+    row: Found = {"sources": dict(step.candidate), "over": dict(step.over), "gain": None, "error": None, "p": None}
     if step.found is None:
         return row | {"verdict": "not tried", "harmed": []}
-    numbers = {"gain": step.found.gain, "error": step.found.error}
+    numbers = {"gain": step.found.gain, "error": step.found.error, "p": step.found.p}
     row |= {name: value if np.isfinite(value) else None for name, value in numbers.items()}
-    return row | {"verdict": "clear" if step.found.clear else "not clear", "harmed": list(step.found.harmed)}
+    return row | {"verdict": "clear" if step.clear else "not clear", "harmed": list(step.found.harmed)}
 
 
 def _possible(tree: Tree, protocol: Protocol, auto: Auto, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -181,23 +201,11 @@ def _possible(tree: Tree, protocol: Protocol, auto: Auto, names: Sequence[str]) 
 
 def _must_have_errors(tree: Tree, protocol: Protocol) -> None:
     """UserError where a target's main metric has no values per user or row, seen with weights that nobody trained."""
-    own = settled(tree, {})
-    module = assemble(own, protocol, ("target",), int(tree["seed"])).eval()
-    problems = []
-    for name in tree["target"]:
-        task, there = module.task(name), False
-        stream = protocol.streams[task.stream].evaluation("val")
-        with torch.no_grad():
-            while not there and (batch := next(stream, None)) is not None:
-                module.validation_step({task.stream: batch}, 0)
-                for each in tree["target"]:
-                    module.task(each).compute()
-                there = task.main in task.units()
-        if not there:
-            problems.append(
-                f"transfer=auto: target.{name} is judged by {task.main}, which has no values per user or row on "
-                "validation, so that its gains have no standard error; judge it by a metric that has, or choose a "
-                "fixed strategy"
-            )
+    problems = [
+        f"transfer=auto: target.{name} is judged by {main}, which has no values per user or row on validation, so "
+        "that its gains have no standard error; judge it by a metric that has, or choose a fixed strategy"
+        for name, (main, there) in measured_untrained(settled(tree, {}), protocol).items()
+        if main not in there
+    ]
     if problems:
         raise UserError(problems)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from graftrec.analysis.decay import decayed
 from graftrec.data.table import distinct
 
 Scores = npt.NDArray[np.float32]
@@ -23,6 +25,7 @@ Users = npt.NDArray[np.int64]
 
 EASE_ITEMS = 12_500
 _COLUMNS = 4_096
+_NEAR = 256  # items whose cosines to all others are made at once: what fits into a cache takes half the time
 _KEPT = 25_000  # items of which all N x N counts are kept: 2.5 GB
 _CELLS = 2**28  # of a matrix that is made at once: 1 GB
 
@@ -84,10 +87,11 @@ class Past:
             yield slice(low, min(low + size, self.n_items))
 
     def beside(self, block: slice) -> Tensor:
-        """Columns (N, block) of `gram`, which is kept only where there are few items."""
-        return self.gram[:, block] if self.n_items <= _KEPT else self._gram_of(block)
+        """Rows (block, N) of `gram`, which is kept only where there are few items."""
+        return self.gram[block] if self.n_items <= _KEPT else self._gram_of(block).T.contiguous()
 
     def _gram_of(self, block: slice) -> Tensor:
+        """Columns (N, block), which are rows as well: it is symmetric."""
         return self.transposed @ self.dense(self.people, block)
 
     @property
@@ -125,32 +129,57 @@ class Past:
         return found
 
 
-class Baseline(Protocol):
-    """A named scorer with at most one hyper-parameter."""
+class Baseline(ABC):
+    """A named scorer, and the settings that validation chooses from."""
 
     name: ClassVar[str]
-    grid: ClassVar[tuple[float | None, ...]]  # (None,) where there is nothing to choose
-    most: ClassVar[int]  # items of a catalogue that is still scored
+    grid: ClassVar[tuple[Any, ...]] = (None,)  # where there is nothing to choose
+    most: ClassVar[int] = 10_000_000  # items of a catalogue that is still scored
 
-    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+    @abstractmethod
+    def scores(self, past: Past, at: Days, value: Any, users: Users) -> Scores:
         """Score (B, N) for ``users`` (B,) from all rows of ``past``, as of the day ``at`` (U,) of each user."""
-        ...
+
+    def further(self, best: Any) -> tuple[Any, ...]:
+        """What is tried as well once ``best`` is the best of the grid."""
+        return ()
 
 
-class Popularity:
+class Popularity(Baseline):
     """Number of rows, the same list for everyone."""
 
     name: ClassVar[str] = "popularity"
-    grid: ClassVar[tuple[float | None, ...]] = (None,)
-    most: ClassVar[int] = 10_000_000
 
-    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
+    def scores(self, past: Past, at: Days, value: None, users: Users) -> Scores:
         """Return (B, N) counts of the rows; ``at`` and ``value`` are not used."""
         counts = np.bincount(past.item, minlength=past.n_items).astype(np.float32)
         return np.tile(counts, (len(users), 1))
 
 
-class OwnFrequency:
+class RecentPopularity(Baseline):
+    """Number of rows, each worth 2^(-age / half-life): what was popular of late, the same list for everyone.
+
+    Where users are asked about as of different days, a row counts for those alone whose day is after it. On MovieLens
+    popularity at the time that a user is asked about is above that of all time by 70 % or more (Ji et al., A Re-visit
+    of the Popularity Baseline in Recommender Systems, SIGIR 2020, https://arxiv.org/abs/2005.13829).
+    """
+
+    name: ClassVar[str] = "recent_popularity"
+    grid: ClassVar[tuple[Any, ...]] = (1.0, 3.0, 7.0, 14.0, 30.0, 90.0, 365.0)  # days
+
+    def scores(self, past: Past, at: Days, value: float, users: Users) -> Scores:
+        """Return (B, N) weighted counts of the rows before ``at`` with a half-life of ``value`` days."""
+        moments, asked = np.unique(at[users], return_inverse=True)
+        order = np.argsort(asked, kind="stable")
+        starts = np.searchsorted(asked[order], np.arange(len(moments) + 1))
+        found = np.empty((len(users), past.n_items), dtype=np.float32)
+        for block, sums in decayed(past.item, np.ones(len(past.item)), past.time, past.n_items, moments, value):
+            who = order[starts[block.start] : starts[block.stop]]
+            found[who] = sums[0] if len(sums) == 1 else sums.astype(np.float32)[asked[who] - block.start]
+        return found
+
+
+class OwnFrequency(Baseline):
     """The user's own purchases of the item, each worth 2^(-age / half-life).
 
     A strong baseline in grocery (Hu et al. 2020, https://arxiv.org/abs/2006.00556; Li et al. 2023,
@@ -158,8 +187,7 @@ class OwnFrequency:
     """
 
     name: ClassVar[str] = "own_frequency"
-    grid: ClassVar[tuple[float | None, ...]] = (None, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0)  # days; None: unweighted
-    most: ClassVar[int] = 10_000_000
+    grid: ClassVar[tuple[Any, ...]] = (None, 15.0, 30.0, 60.0, 90.0, 120.0, 180.0)  # days; None: unweighted
 
     def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
         """Return (B, N) weighted counts of the rows with a half-life of ``value`` days before ``at``."""
@@ -174,37 +202,58 @@ class OwnFrequency:
         return counts.astype(np.float32).reshape(len(users), past.n_items)
 
 
-class ItemKnn:
-    """Sum of the cosines to the items that the user chose, of the binary user x item matrix.
+class Near(NamedTuple):
+    """Settings of `ItemKnn`: how many neighbours an item keeps, None for all, and the shrink in users."""
 
-    The cosine is shrunk, x_i . x_j / (|x_i| |x_j| + shrink), as in Ferrari Dacrema et al. 2019
-    (https://arxiv.org/abs/1907.06902); an item is no neighbour of itself. All neighbours count.
+    neighbours: int | None
+    shrink: float
+
+    def __str__(self) -> str:
+        return f"{'all' if self.neighbours is None else self.neighbours} neighbours, shrink {self.shrink:g}"
+
+
+class ItemKnn(Baseline):
+    """Sum of an item's cosines to those of its nearest items that the user chose, of the binary user x item matrix.
+
+    score(u, i) = sum of cos(i, j) over what u chose among the k items j that are most similar to i, and the cosine is
+    shrunk, x_i . x_j / (|x_i| |x_j| + shrink), as in Ferrari Dacrema et al. 2019 (https://arxiv.org/abs/1907.06902),
+    where validation chooses k and the shrink as well. An item is no neighbour of itself. Where we differ: all that are
+    as similar as the k-th stay, so that no order of items decides.
     """
 
     name: ClassVar[str] = "item_knn"
-    grid: ClassVar[tuple[float | None, ...]] = (0.0, 2.0, 5.0, 10.0)  # users
+    grid: ClassVar[tuple[Any, ...]] = tuple(Near(k, 20.0) for k in (None, 20, 50, 100, 200, 500))
     most: ClassVar[int] = 100_000
 
-    def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
-        """Return (B, N) with a shrink of ``value`` users (None: 0); ``at`` is not used."""
+    def further(self, best: Near) -> tuple[Near, ...]:
+        """The number of neighbours that is best at a middle shrink, with the other ones."""
+        return tuple(Near(best.neighbours, shrink) for shrink in (0.0, 5.0, 50.0, 100.0, 200.0))
+
+    def scores(self, past: Past, at: Days, value: Near, users: Users) -> Scores:
+        """Return (B, N); ``at`` is not used."""
+        kept, shrink = value
+        if kept is not None and kept < 1:
+            raise ValueError(f"{kept} neighbours are kept, at least 1 is needed")
         norm = torch.from_numpy(np.bincount(past.pairs % past.n_items, minlength=past.n_items)).float().sqrt()
         rows = past.rows(users)
         if past.few_meet:
-            gram = past.sparse_gram
-            one, other = gram.indices()
-            cosines = gram.values() / (norm[one] * norm[other] + (value or 0.0)).clamp_min(1e-9) * (one != other)
-            cosine = torch.sparse_coo_tensor(gram.indices(), cosines, gram.shape)
-            summed: Scores = torch.sparse.mm(rows.to_sparse(layout=torch.sparse_coo), cosine).to_dense().numpy()
-            return summed
+            return _summed(rows, past.sparse_gram, norm, value)
         found = np.empty((len(users), past.n_items), dtype=np.float32)
         for block in past.blocks():
-            cosine = past.beside(block) / (torch.outer(norm, norm[block]) + (value or 0.0)).clamp_min(1e-9)
-            cosine[block].fill_diagonal_(0.0)
-            found[:, block] = (rows @ cosine).numpy()
+            gram = past.beside(block)
+            for low in range(block.start, block.stop, _NEAR):
+                own = slice(low, min(low + _NEAR, block.stop))
+                cosine = torch.outer(norm[own], norm).add_(shrink).clamp_min_(1e-9)
+                torch.div(gram[low - block.start : own.stop - block.start], cosine, out=cosine)
+                cosine[:, own].fill_diagonal_(0.0)
+                if kept is not None and kept < past.n_items:
+                    least = cosine.topk(kept, dim=1, sorted=False).values.amin(1, keepdim=True)
+                    cosine.masked_fill_(cosine < least, 0.0)
+                found[:, own] = (rows @ cosine.T).numpy()
         return found
 
 
-class Ease:
+class Ease(Baseline):
     """Linear item-item model in closed form (Steck 2019, https://arxiv.org/abs/1905.03375).
 
     B = I - P / diag(P) with P = (X'X + lambda I)^-1, X the binary user x item matrix. With few users,
@@ -214,8 +263,7 @@ class Ease:
     """
 
     name: ClassVar[str] = "ease"
-    grid: ClassVar[tuple[float | None, ...]] = (50.0, 100.0, 300.0, 1000.0)  # lambda
-    most: ClassVar[int] = 10_000_000
+    grid: ClassVar[tuple[Any, ...]] = (50.0, 100.0, 300.0, 1000.0)  # lambda
 
     def scores(self, past: Past, at: Days, value: float | None, users: Users) -> Scores:
         """Return (B, N) with lambda = ``value`` > 0; ``at`` is not used."""
@@ -235,22 +283,38 @@ class Ease:
         return result
 
 
-def choose(baseline: Baseline, past: Past, at: Days, users: Users, metric: Callable[[Scores], float]) -> float | None:
-    """Return the value of the baseline's grid whose scores get the highest ``metric``, the first among equals.
+def choose(baseline: Baseline, past: Past, at: Days, users: Users, metric: Callable[[Scores], float]) -> Any:
+    """Return the setting of the baseline whose scores get the highest ``metric``, see `best_of`.
 
     ``past`` and ``at`` are as validation sees them: the metric looks at what came after, for ``users``.
-    A NaN never wins; ValueError where nothing else was seen.
     """
     if len(baseline.grid) == 1:
         return baseline.grid[0]
-    best: tuple[float, float | None] | None = None
-    for value in baseline.grid:
-        quality = float(metric(baseline.scores(past, at, value, users)))
-        if not np.isnan(quality) and (best is None or quality > best[0]):
-            best = (quality, value)
-    if best is None:
-        raise ValueError(f"the metric is NaN for every value of {baseline.name}")
-    return best[1]
+
+    def quality(value: Any) -> float:
+        return float(metric(baseline.scores(past, at, value, users)))
+
+    return best_of(baseline.name, baseline.grid, baseline.further, quality)
+
+
+def best_of(
+    name: str, grid: Iterable[Any], further: Callable[[Any], Iterable[Any]], quality: Callable[[Any], float]
+) -> Any:
+    """The setting with the highest ``quality``, the first among equals.
+
+    First ``grid`` is tried, then what is ``further`` from the best of it. A NaN never wins; ValueError where nothing
+    else was seen.
+    """
+    found: list[tuple[float, Any]] = []
+
+    def best_with(values: Iterable[Any]) -> Any:
+        qualities = [(quality(value), value) for value in values]
+        found.extend(each for each in qualities if not np.isnan(each[0]))
+        if not found:
+            raise ValueError(f"the metric is NaN for every value of {name}")
+        return max(found, key=lambda each: each[0])[1]
+
+    return best_with(further(best_with(grid)))
 
 
 def _sparse(row: Tensor, column: Tensor, rows: int, columns: int) -> Tensor:
@@ -260,6 +324,31 @@ def _sparse(row: Tensor, column: Tensor, rows: int, columns: int) -> Tensor:
     with warnings.catch_warnings():  # torch says of sparse matrices that they are in beta
         warnings.simplefilter("ignore")
         return torch.sparse_csr_tensor(starts, column[order], torch.ones(len(row)), (rows, columns))
+
+
+def _summed(rows: Tensor, gram: Tensor, norm: Tensor, value: Near) -> Scores:
+    """What `ItemKnn` says of sparse ``rows`` (B, N), by a ``gram`` (N, N) of few pairs."""
+    one, other = gram.indices()
+    cosines = gram.values() / (norm[one] * norm[other] + value.shrink).clamp_min(1e-9) * (one != other)
+    stays = cosines > 0
+    if value.neighbours is not None:  # of the item that is scored, which is the column; as it is symmetric, the row too
+        stays &= cosines >= _kth(one, cosines, value.neighbours, len(norm))[other]
+    cosine = torch.sparse_coo_tensor(gram.indices()[:, stays], cosines[stays], gram.shape, is_coalesced=True)
+    found: Scores = torch.sparse.mm(rows.to_sparse(layout=torch.sparse_coo), cosine).to_dense().numpy()
+    return found
+
+
+def _kth(row: Tensor, values: Tensor, k: int, rows: int) -> Tensor:
+    """The k-th highest value of each row (rows,), 0 where there are fewer; ``row`` (n,) is sorted."""
+    count = torch.bincount(row, minlength=rows)
+    full = count >= k
+    inside = full[row]
+    row, values, count = row[inside], values[inside], count[full]
+    order = torch.argsort(values, descending=True)
+    order = order[torch.argsort(row[order], stable=True)]
+    found = torch.zeros(rows)
+    found[full] = values[order[count.cumsum(0) - count + k - 1]]
+    return found
 
 
 def _ease(past: Past, penalty: float, users: Users, woodbury: bool | None = None) -> Scores:

@@ -1,34 +1,36 @@
-"""The rule of `transfer=auto`: which sources, how strongly, by gains on validation and their standard errors."""
+"""The rule of `transfer=auto`: which sources, how strongly, by gains on validation over several seeds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from graftrec.analysis.draws import by_user
+from graftrec.analysis.statistics import mean_of_differences, paired_difference
 
 Array = npt.NDArray[np.float64]
 Candidate = tuple[tuple[str, float], ...]
 """Sources (or shared tasks) with their strengths, in the order of the tree."""
 NONE: Candidate = ()
+Values = Mapping[str, tuple[npt.NDArray[np.int64], Array]]
+"""Target -> its users and values on validation, higher is better."""
+CHANCE = 0.05  # that a source without effect is used: of all strengths at which it is tried together
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What one candidate gains over another on validation, in the metric's unit, and that gain's standard error."""
+    """What one candidate gains over another on validation, in the metric's unit, with the error of users and seeds."""
 
     gain: float
     error: float
+    p: float  # one-sided: how likely so large a gain is where there is none
     harmed: tuple[str, ...] = ()  # targets that lose more than their own standard error
 
-    @property
-    def clear(self) -> bool:
-        """Whether it exceeds its error, and harms no target."""
-        return self.gain > self.error and not self.harmed
+    def clear(self, chance: float) -> bool:
+        """Whether it is one, and harms no target."""
+        return self.gain > 0 and self.p < chance and not self.harmed
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Step:
     candidate: Candidate
     over: Candidate
     found: Gain | None
+    clear: bool = False
 
 
 @dataclass
@@ -53,11 +56,15 @@ def choose(
     names: Sequence[str],
     alone: Sequence[str],
     strengths: Sequence[float],
-    trials: int,
+    most: int,
     gain: Callable[[Candidate, Candidate], Gain],
     order: Callable[[Sequence[str]], Sequence[str]],
 ) -> Choice:
-    """The candidate that is used, after at most ``trials`` trainings; a gain that is not clear changes nothing.
+    """The candidate that is used, after at most ``most`` were trained; a gain that is not clear changes nothing.
+
+    A gain is clear where its one-sided p, over users and seeds, is below `CHANCE` divided by the number of strengths:
+    so often a source without effect is used. What is used is then trained with other seeds, so that its verdict owes
+    nothing to the luck of the trainings that were compared here.
 
     1. All ``names`` together at the first strength, against none.
     2. Each of ``alone`` against none, first all of them at the first strength; one that is not clear is tried again at
@@ -70,16 +77,17 @@ def choose(
         asked for no candidate before the budget allows it. order: puts ``alone`` into the order in which it is tried,
         asked after 1.
     """
-    found = Choice()
+    found, chance = Choice(), CHANCE / len(strengths)
 
     def clear(candidate: Candidate, over: Candidate) -> Gain | None:
         """The gain, if it is clear."""
         said = None
-        if candidate in found.trained or len(found.trained) < trials:
+        if candidate in found.trained or len(found.trained) < most:
             found.trained += [candidate] if candidate not in found.trained else []
             said = gain(candidate, over)
-        found.steps.append(Step(candidate, over, said))
-        return said if said is not None and said.clear else None
+        is_clear = said is not None and said.clear(chance)
+        found.steps.append(Step(candidate, over, said, is_clear))
+        return said if is_clear else None
 
     together = tuple((name, strengths[0]) for name in names)
     helped_together = clear(together, NONE) if len(names) > 1 else None
@@ -99,22 +107,21 @@ def choose(
     return found
 
 
-def gain_of(ours: dict[str, tuple[Array, Array]], theirs: dict[str, tuple[Array, Array]]) -> Gain:
-    """The gain of values per row or user, target -> (users, values), over others of the same rows; higher is better.
+def gain_of(ours: Sequence[Values], theirs: Sequence[Values]) -> Gain:
+    """The gain of one candidate's validation values over another's, seed by seed and user by user.
 
     Of several targets it is the mean, and so is its error: that of a mean is never larger, however they depend on each
-    other. The error of a target is s / sqrt(n) of the differences of its n users (rows of one user are one: `by_user`).
-    It does not count what another seed would change.
+    other. See `paired_difference`.
+
+    Raises:
+        ValueError: values of other users.
     """
-    gains, errors = {}, {}
-    for target, (who, values) in ours.items():
-        users, others = theirs[target]
-        if not np.array_equal(who, users):
+    found = {}
+    for target, (who, _) in ours[0].items():
+        if not all(np.array_equal(who, values[target][0]) for values in (*ours, *theirs)):
             raise ValueError(f"{target} should be judged on the same rows. Found others.")
-        difference = by_user(values - others, who.astype(np.int64))[1]
-        difference = difference[~np.isnan(difference)]
-        n = len(difference)
-        gains[target] = float(difference.mean()) if n else math.nan
-        errors[target] = float(difference.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
-    harmed = tuple(target for target, each in gains.items() if not each >= -errors[target])
-    return Gain(float(np.mean(list(gains.values()))), float(np.mean(list(errors.values()))), harmed)
+        a, b = (np.stack([values[target][1] for values in arm]) for arm in (ours, theirs))
+        found[target] = paired_difference(a, b, who)
+    harmed = tuple(target for target, each in found.items() if not each.delta >= -each.error)
+    mean = mean_of_differences(list(found.values()))
+    return Gain(mean.delta, mean.error, mean.p / 2 if mean.delta > 0 else 1 - mean.p / 2, harmed)

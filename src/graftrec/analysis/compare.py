@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from rich.box import SIMPLE
 from rich.console import Console
@@ -18,32 +18,36 @@ from rich.table import Table
 from rich.text import Text
 
 from graftrec import config, yaml_limits
-from graftrec.analysis.draws import holm, verdict
+from graftrec.analysis import units
+from graftrec.analysis.arms import BESIDE
+from graftrec.analysis.belonging import check_belonging
 from graftrec.analysis.paired import signed_ranks, t_test
-from graftrec.analysis.statistics import paired_difference
+from graftrec.analysis.statistics import FEWEST_SEEDS, by_user
+from graftrec.analysis.units import USER, Values, difference_of
+from graftrec.analysis.verdicts import Cell, decide
 from graftrec.errors import UserError, outcome
 from graftrec.files import whole
-from graftrec.metrics.scale import sign
 from graftrec.plain import tell
 from graftrec.report import words
 from graftrec.report.screen import screen
+from graftrec.trainings import seeds_of
 
-Array = npt.NDArray[np.float64]
-ASIDE = ("seed", "logger", "hydra", "audit", "baselines", "twin")  # keys that make no other experiment
+ASIDE = ("seed", *BESIDE)  # keys that make no other experiment
 USAGE = """graftrec compare RUN... [--out FILE.json] [--metric NAME] [--task NAME] [--arm NAME]
 
 RUN is a run folder, or a folder of runs such as a sweep's. The first group is what the others are compared with.
-Without --metric the run's main metric counts, and all cohorts of it; the arm is grafted."""
+Without --metric the run's main metric counts, and all cohorts of it; the arm is grafted. A verdict needs 3 seeds."""
 NOT = "not significant"
 
 
 @dataclass
 class Group:
-    """Runs of one experiment: seed -> folder."""
+    """Runs of one experiment: seed -> folder; a run of several seeds is there under each."""
 
     name: str
     tree: dict[str, Any]
     runs: dict[int, Path] = field(default_factory=dict)
+    declared: list[str] = field(default_factory=list)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -73,23 +77,31 @@ def compare(
 ) -> dict[str, Any]:
     """Means and spread over seeds of each group, and the paired tests of each against the first one.
 
-    With one seed a comparison is Student's paired t over users; with several seeds that both groups have, it is
-    `paired_difference`, over users with the seeds as a second level. Wilcoxon's signed ranks of the users' seed means
-    stand beside it. The verdict uses Holm's p over all comparisons of one metric, cohorts apart.
+    A difference is `difference_of`, as `graftrec train` and `graftrec audit` have it: over users, with the seeds that
+    both groups have as a second level. Wilcoxon's signed ranks and Student's t of the users' seed means stand beside
+    it. Verdicts are of the metric itself and of what the first run declared (``verdicts``), by Holm's p over all
+    groups; other cohorts are shown without.
 
     Raises:
-        UserError: a folder that is no run, a task, metric or arm that is not there.
+        UserError: a folder that is no run; a task, metric or arm that is not there; runs that do not belong together:
+            of other data, another split, other candidates or another task.
     """
     groups = groups_of(list(runs_in(folders)))
     task = task or _main(groups[0], "task")
     metric = metric or _main(groups[0], "metric")
-    values = {group.name: {seed: units(path, task, arm) for seed, path in group.runs.items()} for group in groups}
+    check_belonging([path for group in groups for path in dict.fromkeys(group.runs.values())], task)
+    numbers = _numbers(next(iter(groups[0].runs.values())), task)
+    values = {
+        group.name: {seed: values_of(path, task, arm, seed, numbers) for seed, path in group.runs.items()}
+        for group in groups
+    }
     first = values[groups[0].name]
-    there = [name for name in next(iter(first.values())) if name.partition("/")[0] == metric or name == metric]
+    known = [name for name in next(iter(first.values())) if name != USER]
+    there = [name for name in known if name.partition("/")[0] == metric or name == metric]
     if not there:
-        known = sorted({name.partition("/")[0] for name in next(iter(first.values()))})
-        raise UserError(f"metric '{metric}' of task '{task}' has no values per user{config.near(str(metric), known)}")
-    rows, tests = [], []
+        stems = sorted({name.partition("/")[0] for name in known})
+        raise UserError(f"metric '{metric}' of task '{task}' has no values per user{config.near(str(metric), stems)}")
+    rows, cells, tests = [], [], []
     for group in groups:
         for name in there:
             means = {seed: _mean(found.get(name)) for seed, found in values[group.name].items()}
@@ -99,14 +111,17 @@ def compare(
                 "mean": float(own.mean()) if len(own) else None,
                 "spread": float(own.std(ddof=1)) if len(own) > 1 else None,
             })  # fmt: skip
+    declared = [str(name) for name in groups[0].declared]
     for group in groups[1:]:
-        tests += [found for name in there if (found := _test(values[group.name], first, name, group, groups[0]))]
-    for cohort in (False, True):
-        family = [test for test in tests if ("/" in test["metric"]) is cohort]
-        for test, p in zip(family, holm([test["p"] for test in family]), strict=True):
-            test["p_holm"] = p
-            said = verdict(test["delta"] * sign(test["metric"]), p)
-            test["verdict"] = {"helps": "better", "hurts": "worse"}.get(said, NOT)
+        for name in there:
+            cell = _test(values[group.name], first, name)
+            if cell is not None:
+                cell.found |= {"group": group.name, "against": groups[0].name, "metric": name}
+                tests.append(cell.found)
+                cells += [cell] if name in (metric, *declared) else []
+    decide(cells)
+    for test in tests:
+        test["verdict"] = {"helps": "better", "hurts": "worse", "no evidence": NOT}.get(test["verdict"])
     return {"task": task, "metric": metric, "arm": arm, "groups": _described(groups), "means": rows, "tests": tests}
 
 
@@ -139,19 +154,27 @@ def groups_of(runs: Sequence[Path]) -> list[Group]:
     for path in dict.fromkeys(runs):
         tree = yaml_limits.load(path / "config.yaml")
         kept = {key: value for key, value in tree.items() if key not in ASIDE}
-        seed = int(tree.get("seed", 0))
-        same = next((group for group in groups if group.tree == kept and seed not in group.runs), None)
+        seeds = seeds_of(tree)
+        same = next((group for group in groups if group.tree == kept and not set(seeds) & set(group.runs)), None)
         if same is None:
-            same = Group("", kept)
+            same = Group("", kept, declared=list(tree.get("verdicts") or ()))
             groups.append(same)
-        same.runs[seed] = path
+        same.runs |= dict.fromkeys(seeds, path)
     for at, group in enumerate(groups):
         group.name = f"{chr(65 + at % 26)}{at // 26 or ''}"
     return groups
 
 
-def units(folder: Path, task: str, arm: str) -> dict[str, pl.DataFrame]:
-    """Metric -> columns user, row (of that user) and value of one run's arm.
+def _numbers(folder: Path, task: str) -> pl.DataFrame:
+    """Columns id and number: the users of a run's task. Another run may have numbered them otherwise."""
+    frame = pl.read_parquet(folder / "users.parquet", columns=["task", "id", USER]).filter(pl.col("task") == task)
+    return frame.drop_nulls("id").select("id", pl.col(USER).alias("number")).unique("id")
+
+
+def values_of(folder: Path, task: str, arm: str, seed: int, numbers: pl.DataFrame) -> dict[str, Any]:
+    """Metric -> values of one run's arm and seed, and under `USER` whose they are, sorted by user.
+
+    Users have the ``numbers`` that their ids have in the first run; those that it does not know have others.
 
     Raises:
         UserError: a task or an arm that is not there.
@@ -162,57 +185,51 @@ def units(folder: Path, task: str, arm: str) -> dict[str, pl.DataFrame]:
         if asked not in known:
             raise UserError(f"{folder}: there is no {column} '{asked}'{config.near(asked, known)}")
         frame = frame.filter(pl.col(column) == asked)
-    parts = frame.partition_by("metric", as_dict=True, maintain_order=True)
-    return {
-        str(name): part.select("user", pl.int_range(pl.len()).over("user").alias("row"), "value")
-        for (name,), part in parts.items()
-    }
+    own = frame.filter((pl.col("seed") == seed) | pl.col("seed").is_null())  # a baseline has none
+    own = own.join(numbers, on="id", how="left", maintain_order="left")
+    own = own.with_columns(pl.coalesce("number", -pl.col(USER)).alias(USER)).sort(USER, maintain_order=True)
+    return dict(units.read(own)[task])
 
 
-def _test(
-    own: Mapping[int, dict[str, pl.DataFrame]],
-    first: Mapping[int, dict[str, pl.DataFrame]],
-    name: str,
-    group: Group,
-    other: Group,
-) -> dict[str, Any] | None:
+def _test(own: Mapping[int, Values], first: Mapping[int, Values], name: str) -> Cell | None:
     """One metric of a group against the first group's, over the users and seeds that both have."""
     seeds = sorted(set(own) & set(first))
+    pairs = [(seed, seed) for seed in seeds]
     if not seeds:  # other seeds: in order, as far as both go
         pairs = list(zip(sorted(own), sorted(first), strict=False))
-    else:
-        pairs = [(seed, seed) for seed in seeds]
-    joined: pl.DataFrame | None = None
-    for at, (a, b) in enumerate(pairs):
-        if name not in own[a] or name not in first[b]:
-            return None
-        both = own[a][name].join(first[b][name], on=["user", "row"], how="inner", suffix="_b")
-        both = both.select("user", "row", pl.col("value").alias(f"a{at}"), pl.col("value_b").alias(f"b{at}"))
-        joined = both if joined is None else joined.join(both, on=["user", "row"], how="inner")
-    if joined is None:
+    common = _of_common_users([*(own[a] for a, _ in pairs), *(first[b] for _, b in pairs)])
+    mine, theirs = common[: len(pairs)], common[len(pairs) :]
+    if not all(name in values for values in (*mine, *theirs)):
         return None
-    joined = joined.sort("user", "row")
-    mine = np.stack([joined[f"a{at}"].to_numpy() for at in range(len(pairs))]).astype(np.float64)
-    theirs = np.stack([joined[f"b{at}"].to_numpy() for at in range(len(pairs))]).astype(np.float64)
-    difference = mine - theirs
-    difference = difference[:, ~np.isnan(difference).any(0)]
-    users = difference.mean(0) if difference.size else np.zeros(0)
+    cell = Cell(name, difference_of(mine, theirs, name))
+    difference = np.stack([a[name] - b[name] for a, b in zip(mine, theirs, strict=True)])
+    there = ~np.isnan(difference).any(0)
+    difference, owners = difference[:, there], mine[0].get(USER)
+    by = difference if owners is None else by_user(difference, np.asarray(owners)[there])
+    users = by.mean(0) if by.size else np.zeros(0)
     t, ranks = t_test(users), signed_ranks(users)
-    both_levels = paired_difference(mine, theirs)
-    return {
-        "group": group.name, "against": other.name, "metric": name, "seeds": len(pairs), **asdict(both_levels),
-        "p": t.p if len(pairs) == 1 else both_levels.p,
+    cell.found |= {
         "t": {"statistic": t.statistic, "p": t.p}, "wilcoxon": {"statistic": ranks.statistic, "p": ranks.p},
         "identical": bool((difference == 0).all()),
     }  # fmt: skip
+    return cell
 
 
-def _mean(frame: pl.DataFrame | None) -> float:
-    if frame is None:
+def _of_common_users(values: Sequence[Values]) -> list[Values]:
+    """The values of the users that all have: who is ranked in the test can depend on the training rows."""
+    owners = [each[USER] for each in values if USER in each]
+    if len(owners) < len(values) or all(np.array_equal(each, owners[0]) for each in owners):
+        return list(values)
+    common = reduce(np.intersect1d, owners)
+    kept = [np.isin(each, common) for each in owners]
+    return [{name: of[own] for name, of in each.items()} for each, own in zip(values, kept, strict=True)]
+
+
+def _mean(values: Any) -> float:
+    if values is None:
         return math.nan
-    values = frame["value"].to_numpy()
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else math.nan
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else math.nan
 
 
 def _main(group: Group, key: str) -> str:
@@ -265,17 +282,22 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     for head in ("groups", "metric", "difference", "p", "Holm p", "t test p", "Wilcoxon p", "verdict"):
         table.add_column(head, no_wrap=head in ("difference", "verdict"))
     for test in report["tests"]:
-        said = test["verdict"] + (" (identical)" if test["identical"] else "")
-        style = {"better": "green", "worse": "red"}.get(test["verdict"], "dim")
+        said = (test["verdict"] or "") + (" (identical)" if test["identical"] else "")
+        style = {"better": "green", "worse": "red"}.get(test["verdict"] or "", "dim")
         table.add_row(
             f"{test['group']} - {test['against']}", Text(words.label(test["metric"])), words.interval(test),
-            *(f"{value:.3g}" for value in (test["p"], test["p_holm"], test["t"]["p"], test["wilcoxon"]["p"])),
+            *(_p(value) for value in (test["p"], test["p_holm"], test["t"]["p"], test["wilcoxon"]["p"])),
             Text(said, style=style),
         )  # fmt: skip
     console.print(table)
     seeds = max(test["seeds"] for test in report["tests"])
     note = "p: over users" + (" and seeds" if seeds > 1 else "; one seed says nothing of another")
+    note += "" if seeds >= FEWEST_SEEDS else f"; a verdict needs {FEWEST_SEEDS} seeds of each group"
     console.print(Text(note, style="dim"))
+
+
+def _p(value: float | None) -> str:
+    return words.DASH if value is None else f"{value:.3g}"
 
 
 def _options(argv: Sequence[str]) -> tuple[list[Path], dict[str, str]]:

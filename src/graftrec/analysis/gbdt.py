@@ -13,37 +13,34 @@ from torch import Tensor
 
 from graftrec.batch import Batch
 from graftrec.data.streams.rows import EVALUATED_AT_ONCE, TableRows
-from graftrec.metrics.pointwise import Value, binary, numbers
 from graftrec.schema import Feature, Label
 
 MOST_ROWS = 2_000_000
 MOST_KINDS = 255  # that scikit-learn takes for categories; ids of larger tables enter as numbers
-MAIN = {"binary": "auc", "number": "rmse", "category": "accuracy"}
 
 Array = npt.NDArray[np.float64]
 
 
-def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> dict[str, Value]:
-    """Metrics on test rows of scikit-learn's histogram boosting, the algorithm of LightGBM (Ke et al., NIPS 2017).
+def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> Tensor | str:
+    """What scikit-learn's histogram boosting, the algorithm of LightGBM (Ke et al., NIPS 2017), says of the test rows.
+
+    That is a probability or a number for each row (n,), also for those without a label; or why there are none: no
+    scikit-learn, a category, nothing to learn, or more than 2,000,000 rows.
 
     Fitted on training and validation rows, all that a network sees; it draws as many of them as validation has to stop
     early. Features are the stream's ids, numbers and vectors: several ids in a field, what is known of a user or an
-    item beside the id, and histories are left out. The main metric is missing, with its reason, without scikit-learn,
-    for a category and above 2,000,000 rows.
+    item beside the id, and histories are left out.
 
     Args:
-        labels: the labels (B,) of a batch, NaN where missing (these rows are left out).
+        labels: the labels (B,) of a batch, NaN where missing (nothing is learnt from these rows).
     """
     rows = stream.splits["train"] + stream.splits["val"]
-    why = ""
     if find_spec("sklearn") is None:
-        why = "scikit-learn is not installed: pip install 'graftrec[gbdt]'"
-    elif label.kind == "category":
-        why = "boosted trees are fitted to binary labels and numbers"
-    elif rows > MOST_ROWS:
-        why = f"{rows:,} rows; up to {MOST_ROWS:,} are fitted"
-    if why:
-        return {MAIN[label.kind]: Value(None, why)}
+        return "scikit-learn is not installed: pip install 'graftrec[gbdt]'"
+    if label.kind == "category":
+        return "boosted trees are fitted to binary labels and numbers"
+    if rows > MOST_ROWS:
+        return f"{rows:,} rows; up to {MOST_ROWS:,} are fitted"
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     features = [feature for feature in stream.schema.features if feature.kind in ("id", "number", "vector")]
@@ -52,7 +49,7 @@ def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> 
     parts = [_table(features, labels, batches) for batches in (training, stream.evaluation("val"))]
     x, y, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     if not features or len(np.unique(y)) < 2:
-        return {MAIN[label.kind]: Value(None, "no feature, or one value of the label in all rows to learn from")}
+        return "no feature, or one value of the label in all rows to learn from"
     kind: Any = HistGradientBoostingClassifier if label.kind == "binary" else HistGradientBoostingRegressor
     model = kind(
         categorical_features=_categories(x, features),
@@ -61,10 +58,8 @@ def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> 
         validation_fraction=max(2, len(parts[1][0])) / len(x),
         random_state=0,
     ).fit(x, y, sample_weight=weight)
-    x, y, _ = _table(features, labels, stream.evaluation("test"))
-    if label.kind == "binary":
-        return binary(torch.from_numpy(model.predict_proba(x)[:, 1]), torch.from_numpy(y))
-    return numbers(torch.from_numpy(model.predict(x)), torch.from_numpy(y))
+    asked = torch.cat([_columns(features, batch) for batch in stream.evaluation("test")]).double().numpy()
+    return torch.from_numpy(model.predict_proba(asked)[:, 1] if label.kind == "binary" else model.predict(asked))
 
 
 def _table(
@@ -75,11 +70,16 @@ def _table(
     for batch in batches:
         label = labels(batch)
         kept = ~label.isnan()
-        columns = [batch[feature.name].float().view(len(label), -1) for feature in features]
-        x.append(torch.cat(columns, 1)[kept])
+        x.append(_columns(features, batch)[kept])
         y.append(label[kept])
         weight.append(batch["weight"][kept] if "weight" in batch else torch.ones(len(y[-1])))
     return torch.cat(x).double().numpy(), torch.cat(y).double().numpy(), torch.cat(weight).double().numpy()
+
+
+def _columns(features: Sequence[Feature], batch: Batch) -> Tensor:
+    """Features (B, M) of a batch."""
+    columns = [batch[feature.name].float() for feature in features]
+    return torch.cat([values.view(len(values), -1) for values in columns], 1)
 
 
 def _categories(x: Array, features: Sequence[Feature]) -> list[int]:

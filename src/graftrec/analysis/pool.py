@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from graftrec.errors import described, raised
+from graftrec.stop import stop
 
 Job = TypeVar("Job")
 
@@ -107,8 +108,22 @@ class Workers:
 
 
 def _serve(connection: Connection, begin: Callable[[Any], Any], given: Any) -> None:
-    """The life of a process: it ends when it is told to, or when nobody is there any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process decides
+    """The life of a process: it ends when it is told to, or when nobody is there any more.
+
+    A signal lets a training save what it has, as it does in a process alone.
+    """
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+    with stop.signals():
+        _work(connection, begin, given)
+
+
+def _end_with(parent: Any) -> None:
+    """Leave when the first process is gone: the same command again is to be alone in the folder."""
+    parent.join()
+    os._exit(1)
+
+
+def _work(connection: Connection, begin: Callable[[Any], Any], given: Any) -> None:
     import torch
 
     torch.set_num_threads(1)

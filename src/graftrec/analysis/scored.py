@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 import torch
 from torch import Tensor
 
-from graftrec.analysis.baselines import Baseline, Ease, ItemKnn, OwnFrequency, Past, Popularity, Scores, choose
+from graftrec.analysis.baselines import (
+    Baseline,
+    Ease,
+    ItemKnn,
+    OwnFrequency,
+    Past,
+    Popularity,
+    RecentPopularity,
+    Scores,
+    choose,
+)
 from graftrec.analysis.bias import bias
+from graftrec.analysis.class_baselines import class_baselines
 from graftrec.analysis.gbdt import gbdt
 from graftrec.analysis.union import past_of
 from graftrec.batch import Batch
@@ -19,41 +30,48 @@ from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.rows import TableRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.metrics.lists import Lists
-from graftrec.metrics.pointwise import Value, binary, numbers
-from graftrec.metrics.pointwise import classes as class_metrics
+from graftrec.metrics.pointwise import Value, numbers
 from graftrec.metrics.ranking import per_user, ranking_metrics
 from graftrec.tasks.base import Task, within
+from graftrec.tasks.ordinal import Ordinal
 from graftrec.tasks.ranking import RankingTask, of_users
-from graftrec.tasks.rows import by_cohort, cohort_of
+from graftrec.tasks.rows import RowTask, by_cohort, units_of
 
-RANKERS: tuple[type[Baseline], ...] = (Popularity, OwnFrequency, ItemKnn, Ease)
+RANKERS: tuple[type[Baseline], ...] = (Popularity, RecentPopularity, OwnFrequency, ItemKnn, Ease)
+CHEAP = RANKERS[:3]
+MORE = "train + val"  # rows that a baseline was fitted on
 
 
 @dataclass
 class Scored:
-    """A scored baseline of one task: its test metrics, values per user, and the setting that validation chose."""
+    """A scored baseline of one task: its test metrics, values per user, and the setting that validation chose.
+
+    A setting of several numbers is a text, such as ``50 neighbours, shrink 20``.
+    """
 
     metrics: dict[str, Value]
     units: dict[str, Tensor] = field(default_factory=dict)
-    chosen: float | None = None
+    chosen: float | str | None = None
+    rows: str = "train"  # what it was fitted on
 
 
 def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict[str, Scored]:
-    """Baselines of a task by name: rankers for a ranking; else ``mean`` or ``majority``, ``bias``, ``gbdt``, the
-    stream's own.
+    """Baselines of a task by name: rankers for a ranking; else ``mean``, ``majority`` or, of ordered classes,
+    ``median``, ``bias``, ``gbdt``, the stream's own.
 
-    Beside a task that is no ``target`` stands only popularity or a constant: the others take longer than some training.
+    Beside a task that is no ``target`` stands only what is counted: the others take longer than some training.
     """
     if isinstance(task, RankingTask) and isinstance(stream, (BasketRows, SequenceRows)):
-        asked = [b for b in (RANKERS if target else RANKERS[:1]) if stream.lines.seen or b is not OwnFrequency]
+        of_use = {OwnFrequency: stream.lines.seen, RecentPopularity: stream.lines.clock}
+        asked = [each for each in (RANKERS if target else CHEAP) if of_use.get(each, True)]
         return {each.name: score_ranker(each(), stream, task.k, task.relevant, task.at) for each in asked}
-    if len(task.columns) != 1:
+    if not isinstance(task, RowTask) or len(task.columns) != 1:
         return {}  # no single number to predict
     found = _rows(task, stream)
     if target and found and isinstance(stream, TableRows):
         if task.label.kind == "number" and {"user", "item"} <= set(stream.sample):
             found["bias"] = _bias(task, stream)
-        found["gbdt"] = Scored(gbdt(stream, task.label, task.labels))
+        found["gbdt"] = _gbdt(task, stream)
     return found
 
 
@@ -101,32 +119,38 @@ def score_ranker(
         parts.append(per_user(block, answers | {"relevant": answers[relevant]}, k, at))
         lists.update(block, answers)
     units = {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
-    return Scored(of_users(units, lists.compute()), units, value)
+    chosen = value if value is None or isinstance(value, float) else str(value)
+    return Scored(of_users(units, lists.compute()), units | {"user": stream.users("test")}, chosen, MORE)
 
 
-def _rows(task: Task, stream: StreamData) -> dict[str, Scored]:
+def _rows(task: RowTask, stream: StreamData) -> dict[str, Scored]:
     trained = stream.labels(task.column)
     if task.space:
         trained = within(trained, stream.labels(task.space))
-    rows = takewhile(lambda batch: "relevant" not in batch, stream.evaluation("test"))  # rankings come last
-    batches = [batch for batch in rows if task.column in batch]
+    batches = _evaluated(task, stream, "test")
     if not batches:
         return {}
-    label = torch.cat([task.labels(batch).flatten() for batch in batches])
+    about = _about(task, batches)
+    count = len(about["label"])
     if task.label.kind == "category":
         share = torch.bincount(trained[trained >= 0], minlength=task.label.classes).float()
         share = share / share.sum().clamp_min(1)
-        return {"majority": Scored(class_metrics(share.expand(len(label), -1), label))}
-    mean = trained[~trained.isnan()].mean()
-    cohorts = _cohorts(batches)
-    found = {"mean": Scored(_measured(task, mean.expand(len(label)), label, cohorts))}
+        found = {"median" if isinstance(task, Ordinal) else "majority": _measured(task, share.expand(count, -1), about)}
+        counted = class_baselines(task, stream, share, lambda: _about(task, _evaluated(task, stream, "val")), about)
+        return found | {name: replace(_measured(task, p, about, way), rows=MORE) for name, (p, way) in counted.items()}
+    found = {"mean": _measured(task, trained[~trained.isnan()].mean().expand(count), about)}
     for name in stream.baselines:
-        values = torch.cat([batch[name].flatten() for batch in batches])
-        found[name] = Scored(_measured(task, values, label, cohorts))
+        found[name] = _measured(task, torch.cat([batch[name].flatten() for batch in batches]), about)
     return found
 
 
-def _bias(task: Task, stream: TableRows) -> Scored:
+def _evaluated(task: RowTask, stream: StreamData, stage: Stage) -> list[Batch]:
+    """Batches of a stage that have the task's label; rankings come last."""
+    rows = takewhile(lambda batch: "relevant" not in batch, stream.evaluation(stage))
+    return [batch for batch in rows if task.column in batch]
+
+
+def _bias(task: RowTask, stream: TableRows) -> Scored:
     """The bias of user and item; its penalty is chosen by the task's main metric."""
 
     def error(prediction: Tensor, label: Tensor) -> float:
@@ -134,18 +158,29 @@ def _bias(task: Task, stream: TableRows) -> Scored:
         return float("inf") if value is None else value
 
     prediction, penalty = bias(stream, task.labels, error)
-    batches = list(stream.evaluation("test"))
-    label = torch.cat([task.labels(batch) for batch in batches])
-    return Scored(_measured(task, prediction, label, _cohorts(batches)), chosen=penalty)
+    return _measured(task, prediction, _about(task, stream.evaluation("test")), penalty)
 
 
-def _measured(task: Task, prediction: Tensor, label: Tensor, cohorts: Tensor | None) -> dict[str, Value]:
-    """Metrics of answers (n,), of all rows and of each cohort."""
-    measure = binary if task.label.kind == "binary" else numbers
-    columns = {"prediction": prediction, "label": label}
-    return by_cohort(lambda rows: measure(rows["prediction"], rows["label"]), columns, cohorts)
+def _gbdt(task: RowTask, stream: TableRows) -> Scored:
+    """Boosted trees, or why there are none."""
+    prediction = gbdt(stream, task.label, task.labels)
+    if isinstance(prediction, str):
+        return Scored({task.main: Value(None, prediction)})
+    return replace(_measured(task, prediction, _about(task, stream.evaluation("test"))), rows=MORE)
 
 
-def _cohorts(batches: Sequence[Batch]) -> Tensor | None:
-    found = [part for part in map(cohort_of, batches) if part is not None]
-    return torch.cat(found) if found else None
+def _about(task: RowTask, batches: Iterable[Batch]) -> dict[str, Tensor]:
+    """What `RowTask.about` says of the rows (n,) of all batches."""
+    parts = [task.about(batch) for batch in batches]
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+
+
+def _measured(
+    task: RowTask, prediction: Tensor, about: Mapping[str, Tensor], chosen: float | str | None = None
+) -> Scored:
+    """Answers (n, ...) judged as the task's own are: the metrics that it makes of them, per cohort as well, and units.
+
+    Rows without a label are there, as NaN, so that values stand beside those of the task row by row.
+    """
+    seen = {"prediction": prediction, **about}
+    return Scored(by_cohort(task.metrics, seen), units_of(task, seen), chosen=chosen)

@@ -42,14 +42,12 @@ def binary(prob: Tensor, label: Tensor) -> dict[str, Value]:
     target = label.long()
     none = Value(None, f"0 positives of {rows} rows") if positives == 0 else None
     auc = none or (Value(None, f"0 negatives of {rows} rows") if positives == rows else None)
-    epsilon = torch.finfo(prob.dtype).eps
-    clipped = prob.clamp(epsilon, 1 - epsilon)
-    loss = -(label * clipped.log() + (1 - label) * (1 - clipped).log()).mean()
-    hits, said, expected = int(label[prob > 0.5].sum()), int((prob > 0.5).sum()), float(prob.sum())
+    yes = is_yes(prob)
+    hits, said, expected = int(label[yes].sum()), int(yes.sum()), float(prob.sum())
     return {
         "auc": auc or _value(tmc.binary_auroc(prob, target, validate_args=False)),
-        "log_loss": _value(loss),
-        "accuracy": _value(tmc.binary_accuracy(prob, target, validate_args=False)),
+        "log_loss": _value(log_losses(prob, label).mean()),
+        "accuracy": _value(tmc.binary_accuracy(yes.long(), target, validate_args=False)),
         "ece": _value(tmc.binary_calibration_error(prob, target, n_bins=15, norm="l1", validate_args=False)),
         "ap": none or _value(tmc.binary_average_precision(prob, target, validate_args=False)),
         "precision": Value(hits / said) if said else Value(None, f"0 of {rows} probabilities above 0.5"),
@@ -57,6 +55,18 @@ def binary(prob: Tensor, label: Tensor) -> dict[str, Value]:
         "f1": none or Value(2 * hits / (said + positives)),
         "copc": Value(positives / expected) if expected > 0 else Value(None, f"{rows} probabilities of 0"),
     }
+
+
+def is_yes(prob: Tensor) -> Tensor:
+    """Which probabilities stand for a yes: those above 0.5."""
+    return prob > 0.5
+
+
+def log_losses(prob: Tensor, label: Tensor) -> Tensor:
+    """The log loss of each probability, in nats and finite also where a probability of 0 or 1 is wrong."""
+    epsilon = torch.finfo(prob.dtype).eps
+    clipped = prob.clamp(epsilon, 1 - epsilon)
+    return -(label * clipped.log() + (1 - label) * (1 - clipped).log())
 
 
 def grouped_auc(prob: Tensor, label: Tensor, group: Tensor) -> dict[str, Value]:
@@ -68,23 +78,32 @@ def grouped_auc(prob: Tensor, label: Tensor, group: Tensor) -> dict[str, Value]:
     """
     _check_rows(prob, label)
     kept = ~label.isnan() & (group != 0)
-    prob, label, group = prob[kept], label[kept].double(), group[kept]
-    if not len(label):
+    if not bool(kept.any()):
         return dict.fromkeys(("gauc", "gauc_coverage"), Value(None, "0 rows with a user"))
-    _, group, rows = torch.unique(group, return_inverse=True, return_counts=True)
-    rank = torch.unique(prob, return_inverse=True)[1]
-    # ranks inside of each group at once: those among all pairs (group, probability), less the rows of groups before
-    inside = _ranks(group * (int(rank.max()) + 1) + rank) - (rows.cumsum(0) - rows)[group]
-    zero = torch.zeros(len(rows), dtype=torch.float64)
-    positives = zero.index_add(0, group, label)
-    above = zero.index_add(0, group, label * inside) - positives * (positives + 1) / 2
-    pairs = positives * (rows - positives)
-    defined = pairs > 0
+    auc, group = auc_of_groups(prob[kept], label[kept], group[kept])
+    rows, defined = torch.bincount(group), ~auc.isnan()
     weight = rows[defined].double()
     coverage = Value(float(weight.sum() / rows.sum()))
     if not len(weight):
         return {"gauc": Value(None, f"0 of {len(rows)} users have both classes"), "gauc_coverage": coverage}
-    return {"gauc": _value((above[defined] / pairs[defined] * weight).sum() / weight.sum()), "gauc_coverage": coverage}
+    return {"gauc": _value((auc[defined] * weight).sum() / weight.sum()), "gauc_coverage": coverage}
+
+
+def auc_of_groups(prob: Tensor, label: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """The AUC of each group (G,), NaN where it has one class, and which of these each row is in: (n,).
+
+    At least one row; ``label`` is 0 or 1, none missing.
+    """
+    label = label.double()
+    _, group, rows = torch.unique(group, return_inverse=True, return_counts=True)
+    rank = torch.unique(prob, return_inverse=True)[1]
+    # ranks inside of each group at once: those among all pairs (group, probability), less the rows of groups before
+    inside = mean_ranks(group * (int(rank.max()) + 1) + rank) - (rows.cumsum(0) - rows)[group]
+    zero = torch.zeros(len(rows), dtype=torch.float64)
+    positives = zero.index_add(0, group, label)
+    above = zero.index_add(0, group, label * inside) - positives * (positives + 1) / 2
+    pairs = positives * (rows - positives)
+    return torch.where(pairs > 0, above / pairs, torch.nan), group
 
 
 def classes(prob: Tensor, label: Tensor) -> dict[str, Value]:
@@ -119,9 +138,14 @@ def classes(prob: Tensor, label: Tensor) -> dict[str, Value]:
     if count <= 5:
         values["recall@5"] = Value(None, f"only {count} classes: every one is among the first 5")
     else:
-        hit = torch.nn.functional.one_hot(label, count).bool()
-        values["recall@5"] = _value(ranking_metrics(prob, hit, k=5)["hr@5"].mean())
+        values["recall@5"] = _value(first_five(prob, label).mean())
     return values
+
+
+def first_five(prob: Tensor, label: Tensor) -> Tensor:
+    """The chance (n,) that each row's class is among its five likeliest of more than five: 0 or 1 without ties."""
+    hit = torch.nn.functional.one_hot(label, prob.shape[1]).bool()
+    return ranking_metrics(prob, hit, k=5)["hr@5"]
 
 
 def ordered(prob: Tensor, label: Tensor) -> dict[str, Value]:
@@ -180,7 +204,7 @@ def numbers(prediction: Tensor, label: Tensor) -> dict[str, Value]:
     if constant is None and bool((prediction == prediction[0]).all()):
         spearman = Value(None, f"constant prediction in {rows} rows")
     else:
-        spearman = constant or _value(torch.corrcoef(torch.stack((_ranks(prediction), _ranks(label))))[0, 1])
+        spearman = constant or _value(torch.corrcoef(torch.stack((mean_ranks(prediction), mean_ranks(label))))[0, 1])
     return {
         "rmse": _value(tm.mean_squared_error(prediction, label, squared=False)),
         "mae": _value(tm.mean_absolute_error(prediction, label)),
@@ -203,11 +227,8 @@ def xauc(prediction: Tensor, label: Tensor) -> Value:
     pairs = rows * (rows - 1) // 2 - _equal_pairs(label)
     if pairs == 0:
         return Value(None, f"constant label in {rows} rows")
-    size = int(prediction.max()) + 1
-    tied = _equal_pairs(prediction) - _equal_pairs(label * size + prediction)
-    # by label, and inside of a label from the highest prediction down, so that no pair of equal labels rises
-    order = torch.argsort(label * size - prediction)
-    return Value((_rising_pairs(prediction[order], size) + tied / 2) / pairs)
+    tied = _equal_pairs(prediction) - _equal_pairs(label * (int(prediction.max()) + 1) + prediction)
+    return Value((int(below_in_both(prediction, label).sum()) + tied / 2) / pairs)
 
 
 def _equal_pairs(values: Tensor) -> int:
@@ -215,26 +236,34 @@ def _equal_pairs(values: Tensor) -> int:
     return int((count * (count - 1) // 2).sum())
 
 
-def _rising_pairs(values: Tensor, size: int) -> int:
-    """Pairs i < j with values[i] < values[j], of whole numbers (n,) in [0, size).
+def below_in_both(prediction: Tensor, label: Tensor) -> Tensor:
+    """How many rows have both a lower prediction and a lower label than each row (n,): whole numbers from 0."""
+    size = int(prediction.max()) + 1
+    # by label, and inside of a label from the highest prediction down, so that no pair of equal labels rises
+    order = torch.argsort(label * size - prediction)
+    return torch.empty_like(label).index_copy_(0, order, _smaller_before(prediction[order], size))
+
+
+def _smaller_before(values: Tensor, size: int) -> Tensor:
+    """How many smaller values stand before each (n,) of whole numbers in [0, size).
 
     Two values part at their highest different bit. Rows are grouped by the bits above it, in their order; a row with
     the bit set rises above the rows of its group that came before without it. Each bit is one pass over the rows.
     """
     below = torch.bincount(values, minlength=size).cumsum(0)
     below = torch.cat((below.new_zeros(1), below))  # (size + 1,): rows with a smaller value
-    found = 0
+    place = torch.arange(len(values))
+    found, origin = torch.zeros_like(values), place  # origin: where a row stood at first
     for bit in reversed(range((size - 1).bit_length())):
         start = below[values >> (bit + 1) << (bit + 1)]  # where the row's group begins
         high = values >> bit & 1
         low = torch.cat((high.new_zeros(1), (1 - high).cumsum(0)))
-        place = torch.arange(len(values))
         before = low[:-1] - low[start]  # rows of the group before this one without the bit
-        found += int((before * high).sum())
+        found.index_add_(0, origin, before * high)
         # next, the rows without the bit come first in their group, each kind in its order
         upper = below[((values >> bit | 1) << bit).clamp_max(size)]
         target = torch.where(high == 1, upper + (place - start - before), start + before)
-        values = torch.empty_like(values).scatter_(0, target, values)
+        values, origin = (torch.empty_like(each).scatter_(0, target, each) for each in (values, origin))
     return found
 
 
@@ -255,46 +284,7 @@ def _probabilities(prob: Tensor) -> Tensor:
     return prob.double()
 
 
-def auc_of_rows(prediction: Tensor, label: Tensor) -> Tensor:
-    """Values (n,) whose mean is the AUC, and whose spread is that of the AUC: a paired test of rows is DeLong's.
-
-    With V_i the share of rows of the other class that row i stands on the right side of, ties half, a positive's value
-    is AUC + (V_i - AUC) / share of positives, and a negative's the same with the share of negatives (E. DeLong et al.,
-    Comparing the Areas under Two or More Correlated Receiver Operating Characteristic Curves, Biometrics 1988,
-    https://doi.org/10.2307/2531595). NaN where the label is missing, and everywhere if one class is.
-    """
-    found = torch.full(label.shape, torch.nan, dtype=torch.float64)
-    kept = ~label.isnan()
-    score, positive = prediction[kept].double(), label[kept] == 1
-    counts = torch.stack([(~positive).sum(), positive.sum()]).double()
-    if not bool((counts > 0).all()):
-        return found
-    among = _ranks(score)
-    inside = torch.empty_like(among)
-    for own in (positive, ~positive):
-        inside[own] = _ranks(score[own])
-    below = among - inside  # rows of the other class below, ties half
-    side = torch.where(positive, below / counts[0], 1 - below / counts[1])
-    auc = side[positive].mean()
-    found[kept] = auc + (side - auc) / (counts[positive.long()] / counts.sum())
-    return found
-
-
-def errors_of_rows(prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-    """Values (n,) whose mean is the ``mae`` and the ``rmse``, NaN where the label is missing.
-
-    A row's |e| for the former. For the latter RMSE + (e^2 - MSE) / (2 RMSE), the row's influence on the root, so that
-    the spread of the values is that of the RMSE (the delta method), as those of `auc_of_rows` have the AUC's.
-    """
-    error = (prediction.double() - label.double()).abs()
-    square = error.square()
-    mean = square.nanmean()
-    root = mean.sqrt()
-    influence = (square - mean) / (2 * root) if float(root) > 0 else square * 0
-    return {"rmse": root + influence, "mae": error}
-
-
-def _ranks(values: Tensor) -> Tensor:
+def mean_ranks(values: Tensor) -> Tensor:
     """Return the ranks (n,) float64 from 1; equal values share the mean of theirs."""
     _, inverse, counts = torch.unique(values, sorted=True, return_inverse=True, return_counts=True)
     mean = counts.cumsum(0).double() - (counts.double() - 1) / 2  # (distinct,): last rank minus half the group

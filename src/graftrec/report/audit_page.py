@@ -42,9 +42,14 @@ def _verdicts(report: Report) -> str:
             if said in ("helps", "hurts"):
                 kinds.add(said)
                 lines.append(f"{row} {said} {target}: {words.interval(cell)}")
-    head = lines or ["No evidence that anything helped or hurt."]
+    few = len(report["seeds"]) < 3
+    silent = f"{len(report['seeds'])} of at least 3 seeds: differences, and no verdicts (audit.seeds=5)"
+    head = lines or [silent if few else "No evidence that anything helped or hurt."]
     kind = kinds.pop() if len(kinds) == 1 else ""
-    small = "intervals are marginal; verdicts use p corrected by Holm over the cells of a metric"
+    small = (
+        f"intervals are of one cell; verdicts use p corrected by Holm over the {report['family']['size']} cells of the "
+        "main metrics and of what was declared"
+    )
     return f'<p class="verdict {kind}">{"<br>".join(map(escape, head))}<small>{escape(small)}</small></p>'
 
 
@@ -74,12 +79,12 @@ def _matrix(report: Report, cohort: str | None) -> str:
 def _cells(cell: Mapping[str, Any] | None) -> list[str]:
     if cell is None or words.number(cell.get("low")) is None:
         return [f'<td class="soft">{escape(few(cell))}</td>', *["<td></td>"] * 4]
-    said = words.verdict(cell)
-    kind = said if said in ("helps", "hurts") else "soft"
-    numbers = [escape(words.interval(cell)), f"{cell['p_holm']:.3g}", f"{cell['n_users']:,}"]
+    verdict, p = words.verdict(cell), words.number(cell.get("p_holm"))
+    kind = verdict if verdict in ("helps", "hurts") else "soft"
+    numbers = [escape(words.interval(cell)), words.DASH if p is None else f"{p:.3g}", f"{cell['n_users']:,}"]
     least = words.shown(cell.get("minimum_detectable"))
     return [
-        f"<td>{numbers[0]}</td>", f'<td class="word {kind}">{escape(said)}</td>',
+        f"<td>{numbers[0]}</td>", f'<td class="word {kind}">{escape(verdict)}</td>',
         *(f"<td>{text}</td>" for text in (*numbers[1:], least)),
     ]  # fmt: skip
 

@@ -42,11 +42,9 @@ def line(auto: Mapping[str, Any]) -> Text:
     return text
 
 
-def counts(target: str, cell: Mapping[str, Any]) -> str:
-    """What an audit's seeds chose: ``auto -> meat: produce in 4, nothing in 1 of 5 seeds; 30 trainings to choose``."""
-    used = [f"{name} in {count}" for name, count in cell["used"].items()]
-    used += [f"nothing in {cell['nothing']}"] if cell["nothing"] else []
-    return f"auto -> {target}: {', '.join(used)} of {cell['seeds']} seeds; {cell['trials']} trainings to choose"
+def counts(target: str, auto: Mapping[str, Any]) -> str:
+    """What an audit's search chose: ``auto -> meat: uses produce; 30 trainings with other seeds to choose``."""
+    return f"auto -> {target}: uses {name_of(auto['strengths'])}; {auto['trials']} trainings with other seeds to choose"
 
 
 def table(auto: Mapping[str, Any]) -> Table:

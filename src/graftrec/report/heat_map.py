@@ -59,7 +59,8 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
     bar.set_label("change for the better,\nagainst the twin", fontsize=9, color=INK)  # a matrix may be low
     bar.ax.tick_params(labelsize=8)
     metrics = verbatim(", ".join(dict.fromkeys(report["main"].values())), 80)
-    title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])} · framed: helps or hurts"
+    framed = " · framed: helps or hurts" if len(report["seeds"]) > 2 else ""
+    title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])}{framed}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
     figure.savefig(out_png, dpi=150, format="png")
     return out_png

@@ -51,12 +51,18 @@ def _head(title: str, card: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
 
 def _verdict(metrics: Mapping[str, Any]) -> str:
     difference = words.main_difference(metrics)[2]
-    said = words.verdict(difference)
-    kind = said if said in ("helps", "hurts") else ""
-    facts = [f"p = {p:.3g}" for p in [words.number(difference.get("p"))] if p is not None]
-    facts += [f"n = {n:,.0f}" for n in [words.number(difference.get("n"))] if n is not None]
-    baseline = words.baseline_sentence(metrics)
-    lines = (*words.cohort_sentences(metrics), baseline, " · ".join(facts))
+    verdict = words.verdict(difference)
+    kind = verdict if verdict in ("helps", "hurts") else ""
+    facts = [
+        f"{word} = {value:.3g}" if key.startswith("p") else f"{word} = {value:,.0f}"
+        for key, word in (("p", "p"), ("p_holm", "Holm's p"), ("n", "users"), ("seeds", "seeds"))
+        for value in [words.number(difference.get(key))]
+        if value is not None
+    ]
+    lines = [
+        words.power_sentence(metrics), *words.cohort_sentences(metrics), words.baseline_sentence(metrics),
+        *words.weak_sentences(metrics), " · ".join(facts),
+    ]  # fmt: skip
     small = "".join(f"<small>{escape(line)}</small>" for line in lines if line)
     return f'<p class="verdict {kind}">{escape(words.verdict_sentence(metrics))}{small}</p>'
 
@@ -70,15 +76,20 @@ def _task(metrics: Mapping[str, Any], task: str) -> str:
     rows = []
     for metric in words.metric_names(metrics, task):
         cells = [f"<th>{escape(words.label(metric))}</th>"]
-        cells += [_cell(*words.score(metrics, task, metric, name)) for name in names]
+        cells += [
+            _cell(*words.score(metrics, task, metric, name), words.spread(metrics, task, metric, name))
+            for name in names
+        ]
         if differences:
             cells += _difference(metrics, task, metric)
         first = main.get("task") == task and main.get("metric") == metric
         rows.append(_row(cells, first))
     role = escape(str(words.table(metrics, "roles").get(task, "")))
+    fitted = words.fitted_sentence(metrics, task)
+    note = f'<p class="soft">{escape(fitted)}</p>' if fitted else ""
     return (
         f'<h2>{escape(task)} <span class="soft">{role} · test</span></h2>\n<div class="wide"><table>\n'
-        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
+        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n" + "\n".join(rows) + f"\n</tbody></table></div>{note}"
     )
 
 
@@ -86,9 +97,10 @@ def _row(cells: Iterable[str], main: bool) -> str:
     return f'<tr class="main">{"".join(cells)}</tr>' if main else f"<tr>{''.join(cells)}</tr>"
 
 
-def _cell(value: float | None, why: str) -> str:
+def _cell(value: float | None, why: str, spread: float | None = None) -> str:
     if value is not None:
-        return f"<td>{words.shown(value)}</td>"
+        behind = "" if spread is None else f' <span class="soft">±{spread:.3f}</span>'
+        return f"<td>{words.shown(value)}{behind}</td>"
     return f"<td>{_dash(why)}</td>"
 
 
@@ -98,11 +110,11 @@ def _dash(why: str) -> str:
 
 def _difference(metrics: Mapping[str, Any], task: str, metric: str) -> list[str]:
     difference = words.table(metrics, "differences", task, metric)
-    numbers, said = words.interval(difference), words.verdict(difference)
+    numbers, verdict = words.interval(difference), words.verdict(difference)
     why = words.reason(metrics, "differences", task, metric) or words.reason(metrics, "test", task, metric)
     shown = _dash(why or "not compared") if numbers == words.DASH else escape(numbers)
-    kind = f" {said}" if said in ("helps", "hurts") else " soft"
-    return [f"<td>{shown}</td>", f'<td class="word{kind}">{escape(said)}</td>']
+    kind = f" {verdict}" if verdict in ("helps", "hurts") else " soft"
+    return [f"<td>{shown}</td>", f'<td class="word{kind}">{escape(words.said(difference))}</td>']
 
 
 def _comparison(folder: Path, metrics: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,10 @@ class CsvLog(Logger):
         """Write the file: the run has ended."""
         self._write()
 
+    def rows(self) -> list[_Row]:
+        """The rows of a file that an earlier process or logger wrote."""
+        return self._found
+
     def _read(self) -> list[_Row]:
         if not self.path.is_file():
             return []
@@ -129,6 +133,27 @@ def _text(value: Any) -> str:
     value = value.item() if hasattr(value, "item") else value
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 2**53)
     return str(int(value)) if whole else f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def replay(folder: Path, seed: int, first: bool, loggers: Sequence[Any]) -> None:
+    """Give ``loggers`` what the metrics.csv in ``folder`` holds, the log of one seed's training.
+
+    metrics.csv has a column ``seed``; elsewhere the metrics of all but the ``first`` seed begin with ``seed_1/``.
+    """
+    phase, start = None, 0
+    for row in CsvLog(folder).rows():
+        step = int(row["step"])
+        if row["phase"] != phase:
+            phase, start = row["phase"], step
+            for logger in loggers:
+                logger.phase(phase)
+        values = {name: float(cell) for name, cell in row.items() if name not in ("phase", "step")}
+        for logger in loggers:
+            if isinstance(logger, CsvLog):
+                logger.log_metrics({"seed": seed, **values}, step - start)
+            else:
+                named = values if first else {f"seed_{seed}/{name}": value for name, value in values.items()}
+                logger.log_metrics(named, step - start)
 
 
 class WandbLog(WandbLogger):

@@ -9,9 +9,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from graftrec.metrics.scale import sign
 from graftrec.report import auto_table, words
-from graftrec.report.terminal import VERDICT_STYLE
+from graftrec.report.terminal import difference_text
 
 Report = Mapping[str, Any]
 
@@ -82,8 +81,7 @@ def cell_text(cell: Mapping[str, Any] | None) -> Text:
     """``+0.003 [-0.004, +0.010] helps``."""
     if cell is None or words.number(cell.get("low")) is None:
         return Text(few(cell), style="dim")
-    said = words.verdict(cell)
-    return Text(words.interval(cell)).append(f"  {said}", style=VERDICT_STYLE.get(said, "dim"))
+    return difference_text(cell)
 
 
 def few(cell: Mapping[str, Any] | None) -> str:
@@ -103,10 +101,10 @@ def lines(report: Report) -> Iterable[Text]:
     """Below the matrix: baselines, weak twins, the best arm, what could have been seen, and what it cost."""
     for target, metric in report["main"].items():
         for said in sentences(report, target, metric):
-            yield Text(said, style="bold yellow" if said.startswith("weak twin") else "")
+            yield Text(said, style="bold yellow" if said.startswith("Weak twin") else "")
     yield Text(
-        f"seeds: {len(report['seeds'])} · {report['draws']:,} draws · verdicts by Holm's p over the cells of a metric, "
-        f"cohorts apart; intervals are marginal · {report['seconds']:,.0f} s of training",
+        f"seeds: {len(report['seeds'])} · verdicts by Holm's p over the {report['family']['size']} cells of the main "
+        f"metrics and of what was declared; intervals are of one cell · {report['seconds']:,.0f} s of training",
         style="dim",
     )
 
@@ -121,24 +119,21 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
     if scores:
         beside = " · ".join(f"{words.label(name)} {words.shown(value)}" for name, value in scores.items())
         found.append(f"{target} {metric}: {beside}")
-    weak = report.get("weak_twins", {}).get(target)
-    if weak:
-        found.append(
-            f"weak twin: {target} {metric} {words.shown(weak['twin'])} alone is worse than "
-            f"{words.label(weak['baseline'])}, {words.shown(weak['value'])}; a change against it says little"
-        )
+    stands = words.table(report, "beside", target)
+    if stands.get("weak"):
+        found.append(words.weak_sentence(target, stands))
     best = report.get("best", {}).get(target)
-    if best and "baseline" in best:
-        word = "worse than" if sign(metric) * (best["value"] - best["baseline_value"]) < 0 else "no worse than"
-        found.append(
-            f"best transfer to {target}: {name_of(best['sources'], report)}, {metric} {words.shown(best['value'])}, "
-            f"{word} {words.label(best['baseline'])} {words.shown(best['baseline_value'])}"
-        )
-    found += [auto_table.counts(target, cell["auto"]) for cell in main_cells(report, target).values() if "auto" in cell]
+    if best:
+        found.append(best_sentence(target, best, stands, report))
+    auto = words.table(report, "auto", target)
+    if auto:
+        found.append(auto_table.counts(target, auto))
     seen = [cell["minimum_detectable"] for cell in main_cells(report, target).values()]
     seen = [value for value in seen if value is not None]
     if seen:
-        found.append(f"{target}: a change of {max(seen):.3f} would have been found with 80 % power")
+        size = report["family"]["size"]
+        corrected = f", after Holm's correction for {size} verdicts" if size > 1 else ""
+        found.append(f"{target}: a change of {max(seen):.3g} would have been found with 80 % power{corrected}")
     if "all" in main_cells(report, target) and not report.get("wide_twins", {}).get(target):
         found.append(f"{target}: the twin itself has about as many parameters as all together")
     for row, cell in main_cells(report, target).items():
@@ -146,3 +141,16 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
         if over:
             found.append(f"{row} -> {target} against the twin with as many parameters: {words.interval(over)}")
     return found
+
+
+def best_sentence(target: str, best: Report, beside: Report, report: Report) -> str:
+    """The arm that validation prefers, its test value, and how it stands to the best simple model."""
+    said = f"best transfer to {target} by validation: {name_of(best['sources'], report)}, {best['metric']} "
+    said += words.shown(best["value"])
+    name = str(beside.get("best") or "")
+    over = words.table(beside, words.GRAFTED, name)
+    if words.interval(over) == words.DASH:
+        return said
+    word = {"helps": "above", "hurts": "below", "no evidence": "not clearly different from"}
+    stands = word.get(words.verdict(over), "beside")
+    return f"{said}, {stands} {words.label(name)} {words.shown(beside.get('value'))}: {words.interval(over)}"

@@ -23,13 +23,15 @@ GRAFTED, TWIN, OTHER, INK = "#0072B2", "#D55E00", "#8A8F98", "#333333"  # Okabe 
 EXTRA = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _PARTS = ("total", "target", "source", "shared")
 _Points = list[tuple[float, float]]
+_Curves = dict[str, dict[str, list[_Points]]]
 
 
 def learning_curves(csv_path: Path, out_png: Path, targets: Sequence[str] = (), main: str = "") -> Path:
     """A panel per training loss and per validation metric of a target; grafted and twin in the same panel.
 
     Without ``targets`` every task's metrics count; slices (``metric/cohort``) are left to the tables.
-    ``main`` is the metric shown first. Every phase starts at step 0, so that curves lie over each other.
+    ``main`` is the metric shown first. Every phase starts at step 0, so that curves lie over each other. A phase that
+    was trained several times, with several seeds or as the twin of several targets, has a thin line for each.
     """
     curves = _read(csv_path)
     names = _panels(curves, targets, main)
@@ -49,8 +51,9 @@ def learning_curves(csv_path: Path, out_png: Path, targets: Sequence[str] = (), 
     if not names:
         _nothing(panels[0], "nothing was logged")
     for axes, name in zip(panels, names, strict=False):
-        for phase, points in curves[name].items():
-            _line(axes, points, colours[phase], dashed=_is_twin(phase))
+        for phase, lines in curves[name].items():
+            for points in lines:
+                _line(axes, points, colours[phase], dashed=_is_twin(phase), thin=len(lines) > 1)
         axes.set_title(verbatim(_panel_title(name)), fontsize=10, loc="left", color=INK)
         clean(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -158,23 +161,31 @@ def _score(metrics: Mapping[str, Any], task: str, metric: str, name: str) -> flo
     return words.score(metrics, task, metric, name)[0]
 
 
-def _read(csv_path: Path) -> dict[str, dict[str, _Points]]:
-    """Column -> phase -> (step of the phase, value), empty cells and undefined values left out."""
-    curves: dict[str, dict[str, _Points]] = {}
-    first: dict[str, float] = {}
+def _read(csv_path: Path) -> _Curves:
+    """Column -> phase -> of each training of it (step of the phase, value), empty cells and undefined values left out.
+
+    A training begins where the phase or the seed is another one, or the epoch goes back.
+    """
+    curves: dict[str, dict[str, dict[int, _Points]]] = {}
     if not Path(csv_path).is_file():
-        return curves
+        return {}
+    here, number, epoch, start = ("", ""), 0, math.inf, 0.0
     with Path(csv_path).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            step, phase = _float(row.pop("step", "")), row.pop("phase", "") or ""
+            step, phase, seed = _float(row.pop("step", "")), row.pop("phase", "") or "", row.pop("seed", "") or ""
             if step is None:
                 continue
-            start = first.setdefault(phase, step)
+            now = _float(row.get("epoch"))
+            now = epoch if now is None else now
+            if (phase, seed) != here or now < epoch:
+                here, number, start = (phase, seed), number + 1, step
+            epoch = now
             for name, cell in row.items():
                 value = _float(cell)
                 if value is not None and name:
-                    curves.setdefault(name, {}).setdefault(phase, []).append((step - start, value))
-    return curves
+                    own = curves.setdefault(name, {}).setdefault(phase, {})
+                    own.setdefault(number, []).append((step - start, value))
+    return {name: {phase: list(lines.values()) for phase, lines in of.items()} for name, of in curves.items()}
 
 
 def _panels(curves: Mapping[str, Any], targets: Sequence[str], main: str) -> list[str]:
@@ -212,11 +223,13 @@ def _colours(phases: Sequence[str]) -> dict[str, str]:
     return {phase: next(twins) if _is_twin(phase) else next(grafted) for phase in phases}
 
 
-def _line(axes: Axes, points: _Points, colour: str, dashed: bool) -> Any:
+def _line(axes: Axes, points: _Points, colour: str, dashed: bool, thin: bool = False) -> Any:
     style: Any = (0, (5, 2)) if dashed else "-"
     mark = "o" if 0 < len(points) <= 15 else ""
     x, y = [p[0] for p in points], [p[1] for p in points]
-    return axes.plot(x, y, color=colour, linestyle=style, linewidth=1.8, marker=mark, markersize=3.5)[0]
+    width, size, alpha = (0.9, 2.0, 0.75) if thin else (1.8, 3.5, 1.0)
+    line = axes.plot(x, y, color=colour, linestyle=style, linewidth=width, marker=mark, markersize=size, alpha=alpha)
+    return line[0]
 
 
 def clean(axes: Axes) -> None:

@@ -71,9 +71,7 @@ def _difference(metrics: Mapping[str, Any], task: str) -> Table:
     differences = words.table(metrics, "differences", task)
     for metric in words.brief(metrics, list(differences)):
         difference = differences[metric]
-        said = words.verdict(difference)
-        text = Text(words.interval(difference)).append(f"  {said}", style=VERDICT_STYLE.get(said, "dim"))
-        table.add_row(_plain(words.label(metric)), text)
+        table.add_row(_plain(words.label(metric)), difference_text(difference))
     return table
 
 
@@ -94,16 +92,43 @@ def _result(metrics: Mapping[str, Any], task: str, with_difference: bool = True)
         table.add_column("grafted - twin", min_width=16)  # wraps before the interval on a narrow screen
     main = words.table(metrics, "main")
     for metric in metric_names:
-        scores = [words.score(metrics, task, metric, name)[0] for name in names]
-        cells = [_plain(words.label(metric)), *(Text(words.shown(value)) for value in scores)]
+        cells = [_plain(words.label(metric)), *(_score(metrics, task, metric, name) for name in names)]
         if differences:
-            difference = differences.get(metric)
-            said = words.verdict(difference)
-            style = VERDICT_STYLE.get(said, "dim")
-            cells.append(Text(words.interval(difference)).append(f"  {said}" if said else "", style=style))
+            cells.append(difference_text(differences.get(metric)))
         first = task == main.get("task") and metric == main.get("metric")
         table.add_row(*cells, style="bold" if first else "")
     return table
+
+
+def _score(metrics: Mapping[str, Any], task: str, metric: str, name: str) -> Text:
+    """``0.596``, and below it its standard deviation over seeds."""
+    text = Text(words.shown(words.score(metrics, task, metric, name)[0]))
+    spread = words.spread(metrics, task, metric, name)
+    main = words.table(metrics, "main")
+    shown = spread is not None and metric.partition("/")[0] == main.get("metric")
+    return text.append(f"\n±{spread:.3f}", style="dim") if shown else text
+
+
+def difference_text(difference: Mapping[str, Any] | None) -> Text:
+    """``+0.003 [-0.004, +0.010]  helps``."""
+    text, behind = Text(words.interval(difference)), words.said(difference)
+    return text.append(f"  {behind}", style=VERDICT_STYLE.get(words.verdict(difference), "dim")) if behind else text
+
+
+def trainings_line(trainings: int, seeds: int, before: int, processes: int) -> Text:
+    """``10 trainings (5 seeds), 2 of them finished before, 2 at a time; a line for each that ends``."""
+    said = f"{trainings} trainings ({seeds} seeds)"
+    said += f", {before} of them finished before" if before else ""
+    if before < trainings:
+        said += f", {processes} at a time" if processes > 1 else ", one after the other"
+        said += "; a line for each that ends"
+    return Text(said)
+
+
+def fitted_lines(metrics: Mapping[str, Any]) -> list[Text]:
+    """Which baselines of each task saw more rows than the networks."""
+    said = ((task, words.fitted_sentence(metrics, task)) for task in words.tasks(metrics))
+    return [Text(f"  {task}: {line}", style="dim") for task, line in said if line]
 
 
 def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
@@ -118,11 +143,13 @@ def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
 
 def verdict_line(metrics: Mapping[str, Any]) -> Text:
     """The answer in one sentence, below it the cohorts and the best baseline."""
-    said = words.verdict(words.main_difference(metrics)[2])
-    line = Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(said, '')}".strip())
-    for more in [*words.cohort_sentences(metrics), words.baseline_sentence(metrics)]:
-        if more:
-            line.append(f"\n{more}", style="not bold default")
+    verdict = words.verdict(words.main_difference(metrics)[2])
+    line = Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(verdict, '')}".strip())
+    more = [words.power_sentence(metrics), *words.cohort_sentences(metrics), words.baseline_sentence(metrics)]
+    for said in filter(None, more):
+        line.append(f"\n{said}", style="not bold default")
+    for said in words.weak_sentences(metrics):
+        line.append(f"\n{said}", style="bold yellow")
     return line
 
 

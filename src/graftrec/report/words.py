@@ -10,6 +10,7 @@ from typing import Any
 DASH = "–"  # noqa: RUF001
 GRAFTED = "grafted"
 TWIN = "twin"
+FEW = 30  # users, below which their number is shown
 # What metrics.json and report.html hold and a screen has no room for, unless it is the run's main metric.
 LISTS = ("coverage", "novelty", "popularity_bias")  # of all users' lists together: neither higher nor lower is better
 ASIDE = ("ap", "precision", "recall", "f1", "copc", "gauc_coverage", "r2")
@@ -59,8 +60,21 @@ def interval(difference: Metrics | None) -> str:
 
 
 def verdict(difference: Metrics | None) -> str:
-    """The verdict's word: helps, hurts, no evidence, or an empty text."""
+    """The verdict's word: helps, hurts, no evidence, or an empty text where there is none to be had."""
     return str((difference or {}).get("verdict") or "")
+
+
+def few(difference: Metrics | None) -> str:
+    """``4 users`` where an interval is of fewer than 30 users, else an empty text."""
+    count = (difference or {}).get("n", (difference or {}).get("n_users"))
+    if not isinstance(count, int) or count >= FEW:
+        return ""
+    return f"{count} user{'' if count == 1 else 's'}"
+
+
+def said(difference: Metrics | None) -> str:
+    """What stands behind an interval: its verdict, and of how few users it is."""
+    return ", ".join(part for part in (verdict(difference), few(difference)) if part)
 
 
 def table(metrics: Metrics, *keys: str) -> Metrics:
@@ -153,36 +167,106 @@ def main_difference(metrics: Metrics) -> tuple[str, str, Metrics]:
     return task, metric, table(metrics, "differences", task, metric)
 
 
+def seeds_of(metrics: Metrics) -> list[Any]:
+    """The seeds that a run was trained with."""
+    found = metrics.get("seeds")
+    return list(found) if isinstance(found, list) else []
+
+
+def seeds_words(metrics: Metrics) -> str:
+    """``over 5 seeds``, or what one or two of them cannot say."""
+    seeds = seeds_of(metrics)
+    if len(seeds) > 2:
+        return f"over {len(seeds)} seeds"
+    if len(seeds) == 2:
+        return "with 2 seeds; 3 or more give a verdict"
+    which = f"seed {seeds[0]}" if seeds else "one seed"
+    return f"with {which} alone; another seed may say otherwise: seeds=5 or graftrec audit judges"
+
+
 def verdict_sentence(metrics: Metrics) -> str:
-    """The answer to the run's question in one sentence."""
+    """The answer to the run's question in one sentence; with fewer than three seeds there is no answer."""
     task, metric, difference = main_difference(metrics)
     numbers = interval(difference)
     if numbers == DASH:
         why = reason(metrics, "differences", task, metric) or reason(metrics, "test", task, metric)
         why = why or "no twin was trained" if not table(metrics, "twin") else why or "the difference is undefined"
         return f"Whether the transfer helped was not measured: {why}."
-    said = {"helps": "The transfer helped", "hurts": "The transfer hurt"}.get(verdict(difference))
-    return f"{said or 'No evidence that the transfer helped'}: {task} {metric} {numbers}"
+    spoken = {"helps": "The transfer helped", "hurts": "The transfer hurt", "no evidence": "No evidence of a transfer"}
+    begun = spoken.get(verdict(difference))
+    if begun is None:
+        return f"{task} {metric}: grafted - twin {numbers} {seeds_words(metrics)}"
+    return f"{begun}: {task} {metric} {numbers} {seeds_words(metrics)}"
+
+
+def power_sentence(metrics: Metrics) -> str:
+    """How large a change would have been found, where none was; empty elsewhere."""
+    difference = main_difference(metrics)[2]
+    least = number(difference.get("minimum_detectable"))
+    if verdict(difference) != "no evidence" or not least:
+        return ""
+    size = table(metrics, "family").get("size", 1)
+    corrected = f", after Holm's correction for {size} verdicts" if size > 1 else ""
+    return f"A change of {least:.3g} would have been found with 80 % power{corrected}."
 
 
 def cohort_sentences(metrics: Metrics) -> list[str]:
-    """What the main difference is in each cohort: ``first time: +0.010 [+0.001, +0.019], helps``."""
+    """What the main difference is in each cohort: ``first time: +0.010 [+0.001, +0.019]``, a verdict if declared."""
     task, metric, _ = main_difference(metrics)
     found = []
     for name, difference in table(metrics, "differences", task).items():
         main, slash, cohort = name.partition("/")
         if slash and main == metric and interval(difference) != DASH:
-            found.append(f"{label(cohort)}: {interval(difference)}, {verdict(difference)}")
+            behind = said(difference)
+            found.append(f"{label(cohort)}: {interval(difference)}{f', {behind}' if behind else ''}")
     return found
 
 
 def baseline_sentence(metrics: Metrics) -> str:
     """How the grafted model did against the strongest baseline; empty where there was none."""
-    main = table(metrics, "main")
-    task, metric = str(main.get("task") or ""), str(main.get("metric") or "")
-    over = table(metrics, "over_baseline", task, metric)
+    task, _, _ = main_difference(metrics)
+    beside = table(metrics, "beside", task)
+    best = str(beside.get("best") or "")
+    over = table(beside, GRAFTED, best)
     numbers = interval(over)
     if numbers == DASH:
         return ""
-    word = {"helps": "better than", "hurts": "worse than"}.get(verdict(over), "not clearly different from")
-    return f"The grafted model is {word} the best baseline, {label(str(over.get('baseline')))}: {numbers}"
+    word = {"helps": "better than", "hurts": "worse than", "no evidence": "not clearly different from"}.get(
+        verdict(over)
+    )
+    if word is None:
+        return f"Grafted - the best simple model, {label(best)} ({shown(beside.get('value'))}): {numbers}"
+    return f"The grafted model is {word} the best simple model, {label(best)} ({shown(beside.get('value'))}): {numbers}"
+
+
+def weak_sentences(metrics: Metrics) -> list[str]:
+    """Which twins are clearly below a simple model."""
+    return [
+        weak_sentence(task, beside)
+        for task, beside in table(metrics, "beside").items()
+        if isinstance(beside, Mapping) and beside.get("weak")
+    ]
+
+
+def weak_sentence(task: str, beside: Metrics) -> str:
+    """``Weak twin: recommend alone is below own frequency, ndcg@10 -0.012 [-0.020, -0.004]; ...``."""
+    name = str(beside["weak"])
+    numbers = interval(table(beside, TWIN, name))
+    return (
+        f"Weak twin: {task} alone is below {label(name)}, {beside.get('metric')} {numbers}; "
+        "a change against a weak twin says little"
+    )
+
+
+def fitted_sentence(metrics: Metrics, task: str) -> str:
+    """Which baselines saw more rows than the networks; empty where none did."""
+    more = [label(name) for name, rows in table(metrics, "fitted_on", task).items() if rows != "train"]
+    if not more:
+        return ""
+    return f"fitted on training and validation rows: {', '.join(more)}; all else on training rows"
+
+
+def spread(metrics: Metrics, task: str, metric: str, column: str) -> float | None:
+    """The standard deviation over seeds of a cell of the result table; None for one seed and for baselines."""
+    part = {GRAFTED: "test", TWIN: "twin"}.get(column)
+    return None if part is None else number(table(metrics, "spread", part, task).get(metric))

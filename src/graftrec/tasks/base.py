@@ -163,7 +163,11 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def units(self) -> dict[str, Tensor]:
-        """Values of the last ``compute`` per user or row (n,), NaN where undefined: what a paired test compares."""
+        """Values of the last ``compute`` per user or row (n,), NaN where undefined: what a paired test compares.
+
+        ``user`` (n,) int64 beside them says whose each value is, 0 where nobody knows. Without it each is a unit of
+        its own.
+        """
 
 
 WHO: dict[Form, str] = {

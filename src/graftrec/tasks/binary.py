@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
-from graftrec.metrics.pointwise import Value, auc_of_rows, binary, grouped_auc
+from graftrec.metrics.of_rows import binary_of_rows, grouped_auc_of_rows
+from graftrec.metrics.pointwise import Value, binary, grouped_auc
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads, known
 from graftrec.tasks.rows import RowTask
@@ -63,10 +63,10 @@ class Binary(RowTask):
         above = (self.predict(logits) - self.predict(self.must(given))).clamp_min(0)
         return loss + self.calibration * self.mean(above, known(self.labels(batch)), batch)
 
-    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        right = ((prediction >= 0.5) == (label == 1)).double().masked_fill(label.isnan(), torch.nan)
-        return {"auc": auc_of_rows(prediction, label), "accuracy": right}
-
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         found = binary(seen["prediction"], seen["label"])
         return found | grouped_auc(seen["prediction"], seen["label"], seen["user"]) if "user" in seen else found
+
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = binary_of_rows(seen["prediction"], seen["label"])
+        return found | grouped_auc_of_rows(seen["prediction"], seen["label"], seen["user"]) if "user" in seen else found

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from graftrec.metrics.of_rows import classes_of_rows
 from graftrec.metrics.pointwise import Value, classes
-from graftrec.tasks.rows import RowTask, correct
+from graftrec.tasks.rows import RowTask
 
 
 class Classification(RowTask):
@@ -22,5 +23,5 @@ class Classification(RowTask):
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         return classes(seen["prediction"], seen["label"])
 
-    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        return {"accuracy": correct(prediction, label)}
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return classes_of_rows(seen["prediction"], seen["label"])

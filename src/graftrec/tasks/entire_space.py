@@ -12,6 +12,7 @@ from torch import Tensor
 from graftrec.batch import Batch
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
+from graftrec.metrics.of_rows import auc_of_rows, binary_of_rows, grouped_auc_of_rows
 from graftrec.metrics.pointwise import Value, binary, grouped_auc
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads, known
@@ -81,7 +82,17 @@ class EntireSpace(RowTask):
         found = binary(seen["prediction"], seen["label"])
         if "user" in seen:
             found |= grouped_auc(seen["prediction"], seen["label"], seen["user"])
-        return found | {"ctcvr_auc": binary(seen["both_prediction"], seen["both"])["auc"]}
+        if "both" in seen:
+            found["ctcvr_auc"] = binary(seen["both_prediction"], seen["both"])["auc"]
+        return found
+
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = binary_of_rows(seen["prediction"], seen["label"])
+        if "user" in seen:
+            found |= grouped_auc_of_rows(seen["prediction"], seen["label"], seen["user"])
+        if "both" in seen:
+            found["ctcvr_auc"] = auc_of_rows(seen["both_prediction"], seen["both"])
+        return found
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

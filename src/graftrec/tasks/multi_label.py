@@ -10,6 +10,7 @@ from torch import Tensor
 from graftrec.batch import Batch
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
+from graftrec.metrics.of_rows import answers_of_rows, auc_of_rows, mean_auc_of_rows, ratio_of_rows
 from graftrec.metrics.pointwise import Value, binary
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads
@@ -58,9 +59,6 @@ class MultiLabel(RowTask):
     def labels(self, batch: Batch) -> Tensor:
         return self._inside(torch.stack([batch[column] for column in self.columns], -1), batch)
 
-    def seen(self, logits: Tensor, batch: Batch, given: Tensor | None) -> dict[str, Tensor]:
-        return {"prediction": self.predict(logits), "label": self.labels(batch)}
-
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         prediction, label = seen["prediction"], seen["label"]  # (n, M)
         pooled = binary(prediction.flatten(), label.flatten())
@@ -72,3 +70,13 @@ class MultiLabel(RowTask):
         mean = Value(sum(defined) / len(defined)) if defined else Value(None, "no label with both classes")
         found = {"auc": mean} | {name: pooled[name] for name in ("log_loss", "accuracy", "ece")}
         return found | {f"auc/{column}": value for column, value in each.items()}
+
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        prediction, label = seen["prediction"], seen["label"]
+        each = torch.stack([auc_of_rows(p, y) for p, y in zip(prediction.unbind(1), label.unbind(1), strict=True)], 1)
+        known = (~label.isnan()).double().sum(1)
+        known = known.masked_fill(known == 0, torch.nan)
+        found = {"auc": mean_auc_of_rows(each)}
+        for name, values in answers_of_rows(prediction, label).items():
+            found[name] = ratio_of_rows(values.nansum(1), known)
+        return found | {f"auc/{column}": own for column, own in zip(self.columns, each.unbind(1), strict=True)}

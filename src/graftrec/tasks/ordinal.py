@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
-from graftrec.metrics.pointwise import Value, middle, ordered
+from graftrec.metrics.of_rows import ordered_of_rows
+from graftrec.metrics.pointwise import Value, ordered
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads
 from graftrec.tasks.rows import RowTask
@@ -76,7 +77,5 @@ class Ordinal(RowTask):
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         return ordered(seen["prediction"], seen["label"])
 
-    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        distance = (middle(prediction) - label).abs().double()
-        rows = {"mae": distance, "accuracy": (distance == 0).double()}
-        return {name: values.masked_fill(label == -1, torch.nan) for name, values in rows.items()}
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return ordered_of_rows(seen["prediction"], seen["label"])

@@ -9,7 +9,8 @@ from torch import Tensor
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
 from graftrec.losses.quantile import Quantile
-from graftrec.metrics.pointwise import Value, errors_of_rows, numbers, xauc
+from graftrec.metrics.of_rows import numbers_of_rows, xauc_of_rows
+from graftrec.metrics.pointwise import Value, numbers, xauc
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads
 from graftrec.tasks.rows import RowTask
@@ -62,5 +63,6 @@ class Quantiles(RowTask):
         prediction, label = seen["prediction"], seen["label"]
         return numbers(prediction, label) | {"xauc": xauc(prediction, label)}
 
-    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        return errors_of_rows(prediction, label)
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        prediction, label = seen["prediction"], seen["label"]
+        return numbers_of_rows(prediction, label) | {"xauc": xauc_of_rows(prediction, label)}

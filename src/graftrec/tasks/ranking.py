@@ -41,7 +41,7 @@ class RankingTask(Task):
 
     def update(self, logits: Tensor, batch: Batch, given: Tensor | None = None) -> None:
         scores = logits.detach().float()
-        found = {"query": batch["query"], **per_user(scores, batch, self.k, self.at)}
+        found = {"user": batch["query"], **per_user(scores, batch, self.k, self.at)}
         self._lists.update(scores, batch)
         self._parts = self._parts or {}
         for name, values in found.items():
@@ -52,9 +52,9 @@ class RankingTask(Task):
         self._parts, self._units = None, {}
         if not found:
             return {self.main: Value(None, "0 users")}
-        order = torch.argsort(found["query"])
+        order = torch.argsort(found["user"], stable=True)
         self._units = {name: values[order] for name, values in found.items()}
-        return of_users({name: values for name, values in found.items() if name != "query"}, lists)
+        return of_users({name: values for name, values in found.items() if name != "user"}, lists)
 
     def units(self) -> dict[str, Tensor]:
         return self._units or {}

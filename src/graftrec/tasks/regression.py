@@ -9,7 +9,8 @@ from torch import Tensor
 
 from graftrec.heads.base import Head
 from graftrec.losses.base import Loss
-from graftrec.metrics.pointwise import Value, errors_of_rows, numbers
+from graftrec.metrics.of_rows import numbers_of_rows
+from graftrec.metrics.pointwise import Value, numbers
 from graftrec.schema import Label
 from graftrec.tasks.base import Reads
 from graftrec.tasks.rows import RowTask
@@ -52,5 +53,5 @@ class Regression(RowTask):
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         return numbers(seen["prediction"], seen["label"])
 
-    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        return errors_of_rows(prediction, label)
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return numbers_of_rows(seen["prediction"], seen["label"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
+from graftrec.metrics.of_rows import spread
 from graftrec.metrics.pointwise import Value
 from graftrec.tasks.base import Task, gathered
 
@@ -22,45 +23,39 @@ class RowTask(Task):
     _units: dict[str, Tensor] | None = None
 
     def update(self, logits: Tensor, batch: Batch, given: Tensor | None = None) -> None:
-        found = {name: values.detach() for name, values in self.seen(logits, batch, given).items()}
-        cohort = cohort_of(batch)
-        if cohort is not None:
-            found["cohort"] = cohort
         self._kept = self._kept or {}
-        for name, values in found.items():
-            self._kept.setdefault(name, []).append(values)
+        for name, values in self.seen(logits, batch, given).items():
+            self._kept.setdefault(name, []).append(values.detach())
 
     def seen(self, logits: Tensor, batch: Batch, given: Tensor | None) -> dict[str, Tensor]:
-        """What metrics are made of: ``prediction`` and ``label`` of each row, and its ``user`` if there is one.
+        """What metrics are made of: the ``prediction`` of each row, and what is `about` it."""
+        prediction = self.predict(logits).float()
+        return self.about(batch) | {"prediction": prediction.flatten() if self._candidates(batch) else prediction}
+
+    def about(self, batch: Batch) -> dict[str, Tensor]:
+        """The ``label`` of each evaluated row, and its ``user`` and ``cohort``, see `cohort_of`, if there is such.
 
         A row with candidates is one row for each of them.
         """
-        prediction, label = self.predict(logits).float(), self.labels(batch)
-        found = {"prediction": prediction, "label": label}
-        if "user" in batch:
-            found["user"] = batch["user"]
-        if label.ndim > 1:
-            found |= {"prediction": prediction.flatten(), "label": label.flatten()}
-            if "user" in found:
-                found["user"] = found["user"].repeat_interleave(label[0].numel())
-        return found
+        label, cohort = self.labels(batch), cohort_of(batch)
+        found = {"user": batch["user"]} if "user" in batch else {}
+        found |= {} if cohort is None else {"cohort": cohort}
+        if not self._candidates(batch):
+            return {"label": label, **found}
+        each = label.shape[1:].numel()
+        return {"label": label.flatten(), **{name: values.repeat_interleave(each) for name, values in found.items()}}
+
+    def _candidates(self, batch: Batch) -> bool:
+        return len(self.columns) == 1 and self.labels(batch).ndim > 1
 
     def compute(self) -> dict[str, Value]:
         seen = gathered(self._kept or {})
         self._kept, self._units = None, {}
         if not seen or not len(seen["label"]):
             return {self.main: Value(None, "0 rows")}
-        cohorts = seen.pop("cohort", None)
-        self._units = self.per_row(seen["prediction"], seen["label"])
-        for number, cohort in enumerate(COHORTS):
-            own = torch.zeros(0, dtype=torch.bool) if cohorts is None else cohorts == number
-            if bool(own.any()):
-                values = self.per_row(seen["prediction"][own], seen["label"][own])
-                for name, each in values.items():
-                    spread = each.new_full((len(own), *each.shape[1:]), torch.nan)
-                    spread[own] = each
-                    self._units[f"{name}/{cohort}"] = spread
-        return by_cohort(self.metrics, seen, cohorts)
+        found = by_cohort(self.metrics, seen)
+        self._units = units_of(self, seen)
+        return found
 
     def units(self) -> dict[str, Tensor]:
         return self._units or {}
@@ -69,32 +64,41 @@ class RowTask(Task):
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         """Metrics of all rows, from what `seen` said of each: (n, ...)."""
 
-    def per_row(self, prediction: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Metrics whose mean over rows is the metric, row by row."""
+    def per_row(self, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values (n,) of each row for the metrics that have such: their mean, without NaN, is the metric."""
         return {}
 
 
 def cohort_of(batch: Batch) -> Tensor | None:
     """Which of `COHORTS` each row (B,) is in; none where all of the stage are warm."""
-    cold = [batch[name] for name in ("cold_user", "cold_item") if name in batch]
-    return cold[0].long() + (2 * cold[1].long() if len(cold) > 1 else 0) if cold else None
+    places = {"cold_user": 1, "cold_item": 2}
+    parts = [place * batch[name].long() for name, place in places.items() if name in batch]
+    return torch.stack(parts).sum(0) if parts else None
 
 
 def by_cohort(
-    metrics: Callable[[Mapping[str, Tensor]], dict[str, Value]], seen: Mapping[str, Tensor], cohorts: Tensor | None
+    metrics: Callable[[Mapping[str, Tensor]], dict[str, Value]], seen: Mapping[str, Tensor]
 ) -> dict[str, Value]:
-    """``metrics`` of columns (n, ...), and as ``metric/cohort`` of the rows of each of ``cohorts`` (n,), if any."""
-    found = metrics(seen)
-    if cohorts is None:
-        return found
-    for number, cohort in enumerate(COHORTS):
-        own = cohorts == number
-        if bool(own.any()):
-            values = metrics({name: part[own] for name, part in seen.items()})
-            found |= {f"{name}/{cohort}": value for name, value in values.items()}
+    """``metrics`` of columns (n, ...), and as ``metric/cohort`` of the rows of each, if they have a ``cohort``."""
+    found = dict(metrics(seen))
+    for cohort, own in _cohorts(seen):
+        values = metrics({name: part[own] for name, part in seen.items()})
+        found |= {f"{name}/{cohort}": value for name, value in values.items()}
     return found
 
 
-def correct(prediction: Tensor, label: Tensor) -> Tensor:
-    """1 where the likeliest class is the label, NaN where the label is missing: (n,) float64."""
-    return (prediction.argmax(1) == label).double().masked_fill(label == -1, torch.nan)
+def units_of(task: RowTask, seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`Task.units` of what was seen of n rows: ``metric``, ``metric/cohort``, NaN outside of it, and ``user``."""
+    found = dict(task.per_row(seen))
+    for cohort, own in _cohorts(seen):
+        values = task.per_row({name: part[own] for name, part in seen.items()})
+        found |= {f"{name}/{cohort}": spread(each, own) for name, each in values.items()}
+    return found | ({"user": seen["user"].long()} if "user" in seen else {})
+
+
+def _cohorts(seen: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Each of `COHORTS` that somebody is in, and who (n,)."""
+    for number, cohort in enumerate(COHORTS if "cohort" in seen else ()):
+        own = seen["cohort"] == number
+        if bool(own.any()):
+            yield cohort, own

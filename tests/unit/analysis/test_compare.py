@@ -1,32 +1,68 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import scipy.stats
+import yaml
 
+from graftrec.analysis import units
 from graftrec.analysis.compare import compare, run
 from graftrec.analysis.paired import signed_ranks, t_test
+from graftrec.analysis.statistics import holm
+from graftrec.analysis.units import USER
 from graftrec.cli import main
 from graftrec.errors import UserError
 
+Array = npt.NDArray[np.float64]
+TASK = {"_target_": "graftrec.tasks.next_basket.NextBasket", "stream": "dairy/baskets", "column": "y"}
 
-def saved(folder: Path, values: np.ndarray, seed: int = 0, lr: float = 0.1, cohort: np.ndarray | None = None) -> Path:
-    """A run folder with one metric per user, as training leaves it."""
+
+def saved(
+    folder: Path,
+    values: Array,
+    seed: int = 0,
+    lr: float = 0.1,
+    cohort: Array | None = None,
+    metric: str = "ndcg@10",
+    test: str = "a1",
+    users: Any = None,
+    ids: Any = None,
+    settings: Mapping[str, Any] | None = None,
+    task: Mapping[str, Any] | None = None,
+) -> Path:
+    """A run folder with one metric per user, as training leaves it; of several seeds ``values`` are (S, n)."""
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(f"seed: {seed}\nlogger: {{a: {seed}}}\noptimizer: {{lr: {lr}}}\n")
-    (folder / "metrics.json").write_text(json.dumps({"main": {"task": "buy", "metric": "ndcg@10"}}))
+    seeds = np.atleast_2d(values)
+    tree = {"seed": seed, "seeds": len(seeds), "logger": {"a": seed}, "optimizer": {"lr": lr}}
+    tree |= {"source": {"other": {"stream": "meat/rows"}}, "target": {"buy": {**TASK, **(task or {})}}}
+    (folder / "config.yaml").write_text(yaml.safe_dump({**tree, **(settings or {})}))
+    (folder / "metrics.json").write_text(json.dumps({"main": {"task": "buy", "metric": metric}}))
+    card = {"domains": {"dairy": {"split_hashes": {"train": folder.name, "val": "b", "test": test}},
+                        "meat": {"split_hashes": {"train": "c", "val": "d", "test": folder.name}}}}  # fmt: skip
+    (folder / "data_card.json").write_text(json.dumps(card))
+    owners = np.arange(1, seeds.shape[1] + 1) if users is None else np.asarray(users)
+    names = [None if user == 0 else f"user {user}" for user in owners] if ids is None else list(ids)
     frames = []
-    for metric, own in {"ndcg@10": values, "ndcg@10/cold_user": cohort, "hr@10": values * 0}.items():
-        if own is not None:
-            frame = pl.DataFrame({"user": np.arange(len(own)), "value": own.astype(float)})
-            head = (pl.lit("grafted").alias("arm"), pl.lit("buy").alias("task"), pl.lit(metric).alias("metric"))
-            frames.append(frame.select(*head, "user", "value"))
+    for number, own in enumerate(seeds):
+        of_seed = {metric: own, "hr@10": own * 0} | ({} if cohort is None else {f"{metric}/cold_user": cohort})
+        for arm in ("grafted", "twin"):
+            frame = units.frame_of({"buy": of_seed | {USER: owners}}, arm=arm, seed=seed + number)
+            frames.append(frame.insert_column(5, pl.Series("id", names * len(of_seed), dtype=pl.String)))
     pl.concat(frames).write_parquet(folder / "users.parquet")
     return folder
+
+
+def noisy(above: float, seeds: int = 3, n: int = 60, seed: int = 0) -> Array:
+    """Values (S, n) of the same users, so much above their base on average."""
+    random = np.random.default_rng(seed)
+    return np.random.default_rng(7).random(n) + above + random.normal(0, 0.05, (seeds, n))
 
 
 @pytest.mark.parametrize("n", [5, 40, 300])
@@ -73,14 +109,154 @@ def test_seeds_of_one_experiment_are_one_group(tmp_path: Path) -> None:
     assert test["p"] >= test["t"]["p"]  # seeds count as well
 
 
+def test_a_run_of_several_seeds_is_a_group_with_these_and_others_join_it(tmp_path: Path) -> None:
+    base, better = noisy(0.0, 5), noisy(0.2, 5, seed=1)
+    whole = [saved(tmp_path / "a", base[:3]), saved(tmp_path / "b", better[:3], lr=0.2)]
+    single = [
+        [saved(tmp_path / f"{name}{seed}", values[seed], seed, lr) for seed in range(3)]
+        for name, values, lr in (("c", base, 0.1), ("d", better, 0.2))
+    ]
+    one, other = compare(whole), compare([*single[0], *single[1]])
+    assert [group["runs"] for group in one["groups"]] == [dict.fromkeys("012", str(path)) for path in whole]
+    assert one["tests"] == other["tests"]
+    assert one["means"] == other["means"]
+    more = compare([whole[0], saved(tmp_path / "e", base[3:], 3), whole[1], saved(tmp_path / "f", better[3:], 3, 0.2)])
+    assert [sorted(group["runs"]) for group in more["groups"]] == [list("01234")] * 2
+    assert more["tests"][0]["seeds"] == 5
+    again = compare([*whole[:1], saved(tmp_path / "g", base[:3] + 0.01)])  # the same seeds: another group
+    assert len(again["groups"]) == 2
+
+
+def test_how_a_run_went_on_makes_no_other_experiment(tmp_path: Path) -> None:
+    ways = [
+        {},
+        {"resume": "auto", "save_every": 60},
+        {"patience": 3, "skip_limit": 9},
+        {"workers": 2, "verdicts": ["hr@10"], "baselines": False, "twin": False},
+    ]
+    folders = [saved(tmp_path / f"{n}", noisy(0.0)[0], n, settings=way) for n, way in enumerate(ways)]
+    report = compare(folders)
+    assert [sorted(group["runs"]) for group in report["groups"]] == [list("0123")]
+    assert len(compare([*folders, saved(tmp_path / "x", noisy(0.0)[0], 9, lr=0.2)])["groups"]) == 2
+
+
+def test_a_verdict_needs_three_seeds_that_both_groups_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, better = noisy(0.0), noisy(0.5, seed=1)
+    first = [saved(tmp_path / f"a{seed}", base[seed], seed) for seed in range(3)]
+    second = [saved(tmp_path / f"b{seed}", better[at], seed, 0.2) for at, seed in enumerate((0, 1, 7))]
+    (two,) = compare([*first, *second])["tests"]
+    assert (two["seeds"], two["verdict"]) == (2, None)
+    assert two["p_holm"] < 0.05
+    assert run([*map(str, first), *map(str, second)]) == 0
+    assert "a verdict needs 3 seeds of each group" in capsys.readouterr().out
+    (one,) = compare([first[0], second[0]])["tests"]
+    assert (one["seeds"], one["verdict"]) == (1, None)
+    third = saved(tmp_path / "b2", better[2], 2, 0.2)
+    (three,) = compare([*first, *second, third])["tests"]
+    assert (three["seeds"], three["verdict"]) == (3, "better")
+
+
+def test_the_family_is_the_metric_and_what_the_first_run_declared(tmp_path: Path) -> None:
+    cold = np.where(np.arange(60) < 9, np.random.default_rng(3).random(60), np.nan)
+    declared = {"verdicts": ["ndcg@10/cold_user"]}
+    for verdicts, judged in ((None, {"ndcg@10"}), (declared, {"ndcg@10", "ndcg@10/cold_user"})):
+        name = f"{len(judged)}"
+        base = saved(tmp_path / name / "a", noisy(0.0), cohort=cold, settings=verdicts)
+        others = [saved(tmp_path / name / f"{n}", noisy(0.04, seed=n), lr=n, cohort=cold) for n in (1, 2, 3)]
+        tests = compare([base, *others])["tests"]
+        assert {test["metric"] for test in tests} == {"ndcg@10", "ndcg@10/cold_user"}
+        assert {test["metric"] for test in tests if test["verdict"]} == judged
+        family = [test for test in tests if test["metric"] in judged]
+        assert [test["p_holm"] for test in family] == holm([test["p"] for test in family])
+        assert all(test["p_holm"] is None for test in tests if test["metric"] not in judged)
+
+
+def test_of_an_error_the_smaller_one_is_better(tmp_path: Path) -> None:
+    folders = [
+        saved(tmp_path / "a", noisy(0.5), metric="rmse"),
+        saved(tmp_path / "b", noisy(0.0), 0, 0.2, None, "rmse"),
+    ]
+    (test,) = compare(folders)["tests"]
+    assert (test["delta"] < 0, test["verdict"]) == (True, "better")
+
+
 def test_identical_runs_are_not_significant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    values, cold = np.random.default_rng(0).random(30), np.array([0.1, np.nan])
+    values, cold = np.random.default_rng(0).random((3, 30)), np.full(30, np.nan)
+    cold[:2] = 0.1
     folders = [saved(tmp_path / name, values, cohort=cold) for name in "ab"]
     tests = compare(folders)["tests"]
-    assert [(test["p"], test["verdict"], test["identical"]) for test in tests] == [(1.0, "not significant", True)] * 2
+    found = [(test["p"], test["verdict"], test["identical"]) for test in tests]
+    assert found == [(1.0, "not significant", True), (1.0, None, True)]
     assert main(["compare", *map(str, folders), f"--out={tmp_path}/found.json"]) == 0
     assert "not significant (identical)" in capsys.readouterr().out
     assert json.loads((tmp_path / "found.json").read_text())["tests"][0]["delta"] == 0
+
+
+def test_rows_of_a_user_are_one(tmp_path: Path) -> None:
+    random, owners = np.random.default_rng(0), np.repeat(np.arange(1, 9), 20)
+    effect = random.normal(0, 0.3, 8)[owners - 1]
+    base = random.random((3, 160))
+    runs = [saved(tmp_path / "a", base, users=owners), saved(tmp_path / "b", base + effect, lr=0.2, users=owners)]
+    (test,) = compare(runs)["tests"]
+    assert (test["n"], test["verdict"]) == (8, "not significant")
+    alone = [
+        saved(tmp_path / "c", base, users=owners * 0),
+        saved(tmp_path / "d", base + effect, 0, 0.2, users=owners * 0),
+    ]
+    (test,) = compare(alone)["tests"]
+    assert test["n"] == 160  # nobody known
+
+
+def test_users_are_paired_by_their_ids_whatever_their_numbers(tmp_path: Path) -> None:
+    """Numbers depend on what else a run reads, and with them the order of users in a ranking."""
+    base, better = noisy(0.0), noisy(0.2, seed=1)
+    ids = [f"id {n}" for n in range(60)]
+    order = np.random.default_rng(5).permutation(60)
+    first = saved(tmp_path / "a", base, ids=ids)
+    (same,) = compare([first, saved(tmp_path / "b", better, lr=0.2, ids=ids)])["tests"]
+    moved = saved(tmp_path / "c", better[:, order], lr=0.2, users=np.arange(100, 160), ids=[ids[n] for n in order])
+    (found,) = compare([first, moved])["tests"]
+    assert found == same
+    fewer = saved(
+        tmp_path / "d", better[:, order[:40]], 0, 0.2, users=np.arange(1, 41), ids=[ids[n] for n in order[:40]]
+    )
+    (found,) = compare([first, fewer])["tests"]
+    assert found["n"] == 40  # those that both have
+    assert found["delta"] == pytest.approx((better - base)[:, order[:40]].mean())
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "split or data": ({"test": "other"}, r"different test rows \(data or split\): dairy=other and dairy=a1"),
+    "candidates": ({"settings": {"candidates": {"min_users": 5}}}, "rank different candidates: min_users=5 and none"),
+    "lists": ({"settings": {"candidates": {"lists": "l.csv"}}}, "rank different candidates: lists=l.csv and none"),
+    "seen": ({"settings": {"candidates": {"seen": True}}}, "rank different candidates: seen=True and none"),
+    "column": ({"task": {"column": "z"}}, "judged by different tasks 'buy': .*column=z and .*column=y"),
+    "stream": ({"task": {"stream": "dairy/pairs"}}, "judged by different tasks 'buy': stream=dairy/pairs"),
+    "space": ({"task": {"space": "click"}}, "judged by different tasks 'buy': .*space=click"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_does_not_belong_together_is_refused_by_name(what: str, tmp_path: Path) -> None:
+    more, said = OTHERS[what]
+    base = [saved(tmp_path / "a", noisy(0.0)[0]), saved(tmp_path / "fine", noisy(0.1)[0], 0, 0.3)]
+    other = saved(tmp_path / "b", noisy(0.0)[0], 0, 0.2, **more)
+    with pytest.raises(UserError, match=said) as found:
+        compare([*base, other])
+    (problem,) = found.value.problems
+    assert problem.startswith(f"{other} and {base[0]}")
+    assert run([*map(str, base), str(other)]) == 2
+    same = saved(tmp_path / "c", noisy(0.0)[0], 1, 0.2, **more)
+    assert len(compare([other, same])["groups"]) == 1  # two that agree in it
+
+
+def test_other_training_rows_belong_together(tmp_path: Path) -> None:
+    """`saved` gives each run other training rows, and other test rows of the domain that is not judged."""
+    folders = [saved(tmp_path / name, noisy(0.0, seed=n), lr=n) for n, name in enumerate("ab")]
+    cards = [json.loads((folder / "data_card.json").read_text())["domains"] for folder in folders]
+    assert cards[0]["dairy"]["split_hashes"]["train"] != cards[1]["dairy"]["split_hashes"]["train"]
+    assert cards[0]["meat"]["split_hashes"]["test"] != cards[1]["meat"]["split_hashes"]["test"]
+    assert compare(folders)["tests"][0]["n"] == 60
 
 
 def test_one_group_has_no_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,13 @@ import polars as pl
 import pytest
 import torch
 
-from graftrec.analysis.baselines import ItemKnn
-from graftrec.analysis.scored import score_ranker
+from graftrec.analysis.baselines import ItemKnn, Near
+from graftrec.analysis.scored import score_baselines, score_ranker
 from graftrec.analysis.union import past_of
-from graftrec.train import prepare
+from graftrec.assemble import prepare
+from graftrec.heads.dot import Dot
+from graftrec.losses.bce import Bce
+from graftrec.tasks.recommendation import Recommendation
 
 Compose = Callable[[list[str]], dict[str, Any]]
 
@@ -63,8 +68,8 @@ def test_item_knn_on_the_union_sees_what_books_say(protocol: Any) -> None:
     fresh = film.answers(users, "test")["relevant"] & film.fresh(users, "test")  # f1 or f2 of users 3 to 6
     judged = torch.nonzero(fresh.any(1)).squeeze(1)
     days, own = film.lines.times("test").numpy(), len(film.lines.items)
-    alone = ItemKnn().scores(past_of(film, "test"), days, 0.0, users.numpy())[judged]
-    both = ItemKnn().scores(past_of(film, "test", [book]), days, 0.0, users.numpy())[judged, :own]
+    alone = ItemKnn().scores(past_of(film, "test"), days, Near(None, 0.0), users.numpy())[judged]
+    both = ItemKnn().scores(past_of(film, "test", [book]), days, Near(None, 0.0), users.numpy())[judged, :own]
     open_ = film.fresh(users, "test")[judged].numpy()
     assert len(judged) == 4
     assert len(np.unique(alone, axis=0)) == 1  # films alone say the same of all four
@@ -73,6 +78,21 @@ def test_item_knn_on_the_union_sees_what_books_say(protocol: Any) -> None:
     union, single = (score_ranker(ItemKnn(), film, 1, beside=beside) for beside in ([book], []))
     assert set(union.metrics) == set(single.metrics)
     assert union.units["ndcg@1"].shape == single.units["ndcg@1"].shape
+    assert torch.equal(union.units["user"], users)
+    assert "user" not in union.metrics
+    assert re.fullmatch(r"(all|\d+) neighbours, shrink \d+", str(union.chosen))
+    assert union.rows == "train + val"
+
+
+def test_beside_a_source_stands_what_is_counted(protocol: Any) -> None:
+    film = protocol.streams["film/baskets"]
+    task = Recommendation(Dot(2, 2), Bce(), "film/baskets", "bought", film.schema.label("bought"), k=1)
+    counted = ["popularity", "recent_popularity", "own_frequency"]
+    assert list(score_baselines(task, film, target=False)) == counted
+    assert list(score_baselines(task, film)) == [*counted, "item_knn", "ease"]
+    with pytest.MonkeyPatch.context() as patched:  # an order is no clock, and what was seen is not ranked again
+        patched.setattr(film, "lines", replace(film.lines, clock=False, seen=False))
+        assert list(score_baselines(task, film, target=False)) == ["popularity"]
 
 
 def test_other_users_are_refused(protocol: Any) -> None:

@@ -4,7 +4,7 @@ import scipy.stats
 import sklearn.metrics as sk
 import torch
 
-from graftrec.metrics.pointwise import Value, auc_of_rows, binary, classes, grouped_auc, numbers, ordered, xauc
+from graftrec.metrics.pointwise import Value, binary, classes, grouped_auc, numbers, ordered, xauc
 
 torch.set_num_threads(1)
 
@@ -194,29 +194,3 @@ def test_undefined_ordered_values_say_why():
     assert set(ordered(sure[:0], torch.zeros(0, dtype=torch.int64)).values()) == {Value(None, "0 rows")}
     with pytest.raises(ValueError, match=r"a label is -1 or in \[0, 3\)"):
         ordered(sure, torch.full((4,), 3))
-
-
-def test_the_rows_of_an_auc_are_delongs() -> None:
-    random = np.random.default_rng(0)
-    label = (random.random(400) < 0.3).astype(float)
-    label[:7] = np.nan
-    one = np.round(random.normal(size=400) + np.nan_to_num(label), 1)  # with ties
-    other = one + random.normal(size=400)
-    found = [auc_of_rows(torch.from_numpy(score), torch.from_numpy(label)).numpy() for score in (one, other)]
-    kept = ~np.isnan(label)
-    assert np.isnan(found[0][~kept]).all()
-    for score, rows in zip((one, other), found, strict=True):
-        assert rows[kept].mean() == pytest.approx(sk.roc_auc_score(label[kept], score[kept]))
-    # DeLong's variance of the difference, from its definition: S10 / m + S01 / n
-    parts = []
-    for score in (one, other):
-        high, low = score[label == 1], score[label == 0]
-        wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)
-        parts.append((wins.mean(1), wins.mean(0)))
-    variance = sum(np.var(parts[0][side] - parts[1][side], ddof=0) / len(parts[0][side]) for side in (0, 1))
-    difference = (found[0] - found[1])[kept]
-    assert difference.var() / len(difference) == pytest.approx(variance, rel=1e-6)
-
-
-def test_an_auc_of_one_class_has_no_rows() -> None:
-    assert auc_of_rows(torch.tensor([0.2, 0.8]), torch.tensor([1.0, torch.nan])).isnan().all()

@@ -13,12 +13,19 @@ import pytest
 from graftrec.report.logs import CsvLog
 
 
+def difference(delta: float, low: float, high: float, p: float, verdict: str | None = None) -> dict[str, Any]:
+    """What metrics.json says of a difference over three seeds; it is of the family where it has a verdict."""
+    found = {"delta": delta, "low": low, "high": high, "p": p, "n": 812, "seeds": 3, "error": (high - low) / 4}
+    judged = {"p_holm": min(1.0, 3 * p), "verdict": verdict, "minimum_detectable": 0.0123}
+    return found | (judged if verdict else dict.fromkeys(judged))
+
+
 def sample_metrics() -> dict[str, Any]:
     """Scores of a run with a source, a target and a shared task."""
-    same = {"delta": 0.003, "low": -0.004, "high": 0.010, "p": 0.41, "n": 812, "verdict": "no evidence"}
-    helps = {"delta": 0.021, "low": 0.008, "high": 0.034, "p": 0.002, "n": 812, "verdict": "helps"}
-    first = {**same, "delta": 0.012, "low": -0.004, "high": 0.028}
-    hurts = {"delta": -0.012, "low": -0.020, "high": -0.004, "p": 0.004, "n": 812, "verdict": "hurts"}
+    same = difference(0.003, -0.004, 0.010, 0.41, "no evidence")
+    helps = difference(0.021, 0.008, 0.034, 0.002, "helps")
+    first = difference(0.012, -0.004, 0.028, 0.41)
+    hurts = difference(-0.012, -0.020, -0.004, 0.004, "hurts")
     return {
         "test": {
             "interest": {"accuracy": 0.412, "f1_macro": 0.287},
@@ -36,13 +43,27 @@ def sample_metrics() -> dict[str, Any]:
             },
         },
         "differences": {"recommend": {"hr@10": helps, "ndcg@10": same, "mrr@10": hurts, "ndcg@10/first_time": first}},
-        "over_baseline": {"recommend": {"ndcg@10": {"baseline": "own_frequency", **helps}}},
+        "beside": {
+            "recommend": {
+                "metric": "ndcg@10",
+                "best": "own_frequency",
+                "value": 0.577,
+                "weak": None,
+                "twin": {"own_frequency": helps, "item_knn": helps},
+                "grafted": {"own_frequency": helps, "item_knn": helps},
+            }
+        },
+        "seeds": [0, 1, 2],
+        "spread": {"test": {"recommend": {"ndcg@10": 0.007}}, "twin": {"recommend": {"ndcg@10": 0.009}}},
+        "family": {"size": 3, "declared": ["hr@10", "mrr@10"]},
+        "fitted_on": {"recommend": {"popularity": "train", "own_frequency": "train + val", "item_knn": "train + val"}},
         "reasons": {
             "test/recommend/auc": "0 positives of 812 rows",
             "baselines/recommend/own_frequency/ndcg@10/first_time": "own items are never first time",
         },
         "roles": {"interest": "source", "recommend": "target", "relevance": "shared"},
         "main": {"task": "recommend", "metric": "ndcg@10"},
+        "mains": {"recommend": "ndcg@10"},
         "fit": {"seconds": 31.2, "rows_per_second": 42100.0, "parameters": 812_345},
         "chosen": {"epoch": 6, "lambda_shared": 0.1},
     }
@@ -94,3 +115,13 @@ def metrics() -> dict[str, Any]:
 def run_folder(tmp_path: Path) -> Path:
     """A complete run folder."""
     return fill(tmp_path / "run")
+
+
+@pytest.fixture(params=[1, 2])
+def unjudged(request: pytest.FixtureRequest, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The same scores as a run of so few seeds has them: no verdict, whatever the numbers."""
+    beside = metrics["beside"]["recommend"]
+    for differences in (metrics["differences"]["recommend"], beside["twin"], beside["grafted"]):
+        for each in differences.values():
+            each |= {"seeds": request.param, "verdict": None}
+    return metrics | {"seeds": [7, 8][: request.param]} | ({"spread": {}} if request.param == 1 else {})

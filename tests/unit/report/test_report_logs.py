@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from graftrec.report.logs import CsvLog, WandbLog
+from graftrec.report import wandb_run
+from graftrec.report.logs import CsvLog, WandbLog, replay
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -66,6 +68,47 @@ def test_csv_of_a_resumed_run(tmp_path: Path) -> None:
     assert [(row["phase"], row["step"]) for row in _rows(anew.path)] == [("joint", "0"), ("twin", "1")]
 
 
+class _Told:
+    """What another logger is given: the phase, the step in it, and the values."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, int, dict[str, float]]] = []
+
+    def phase(self, name: str) -> None:
+        self.name = name
+
+    def log_metrics(self, values: dict[str, float], step: int) -> None:
+        self.rows.append((self.name, step, values))
+
+
+def test_a_replayed_log_is_what_was_logged_with_its_seed(tmp_path: Path) -> None:
+    for seed in (3, 4):
+        log = CsvLog(tmp_path / str(seed))
+        for phase in ("pretrain", "joint"):
+            log.phase(phase)
+            log.log_metrics({"loss": seed + 1 / 3, "epoch": 0}, 0)
+            log.log_metrics({"loss": float("nan"), "epoch": 0}, 5)
+        log.close(0)
+    whole, told = CsvLog(tmp_path), _Told()
+    for seed in (3, 4):
+        replay(tmp_path / str(seed), seed, seed == 3, [whole, told])
+    whole.close(0)
+    assert whole.path.read_text().splitlines()[:4] == [
+        "phase,step,epoch,seed,loss", "pretrain,0,0,3,3.33333333", "pretrain,5,0,3,nan", "joint,6,0,3,3.33333333",
+    ]  # fmt: skip
+    rows = _rows(whole.path)
+    assert [row["step"] for row in rows] == ["0", "5", "6", "11", "12", "17", "18", "23"]
+    assert [row["seed"] for row in rows] == 4 * ["3"] + 4 * ["4"]
+    assert [row[:2] for row in told.rows] == 2 * [("pretrain", 0), ("pretrain", 5), ("joint", 0), ("joint", 5)]
+    assert [list(row[2]) for row in told.rows] == 4 * [["epoch", "loss"]] + 4 * [["seed_4/epoch", "seed_4/loss"]]
+
+
+def test_a_wandb_table_of_few_seeds_has_no_verdict(unjudged: dict[str, Any]) -> None:
+    columns, rows = wandb_run.results(unjudged)
+    assert {row[columns.index("verdict")] for row in rows} == {None}
+    assert {row[columns.index("low")] for row in rows} >= {0.008, -0.004}  # its numbers are there
+
+
 @pytest.fixture
 def no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
@@ -99,8 +142,6 @@ def test_wandb_without_a_key(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
 
 @pytest.mark.usefixtures("no_key")
 def test_wandb_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graftrec.report import wandb_run
-
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     assert wandb_run.why_offline(None) == "http://127.0.0.1:1 does not answer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,56 @@ def test_data_line_and_roles() -> None:
 
 
 def test_verdict_sentences(metrics: dict[str, Any]) -> None:
-    assert verdict_sentence(metrics).startswith("No evidence that the transfer helped")
+    assert (
+        verdict_sentence(metrics) == "No evidence of a transfer: recommend ndcg@10 +0.003 [-0.004, +0.010] over 3 seeds"
+    )
     metrics["main"]["metric"] = "hr@10"
-    assert verdict_sentence(metrics) == "The transfer helped: recommend hr@10 +0.021 [+0.008, +0.034]"
+    assert verdict_sentence(metrics) == "The transfer helped: recommend hr@10 +0.021 [+0.008, +0.034] over 3 seeds"
+    metrics["main"]["metric"] = "mrr@10"
+    assert verdict_sentence(metrics) == "The transfer hurt: recommend mrr@10 -0.012 [-0.020, -0.004] over 3 seeds"
     assert verdict_sentence({}) == "Whether the transfer helped was not measured: no twin was trained."
     metrics["main"]["metric"] = "auc"
     assert verdict_sentence(metrics).endswith("0 positives of 812 rows.")
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("metric", ["hr@10", "mrr@10", "ndcg@10"])
+def test_a_screen_of_fewer_than_three_seeds_has_no_verdict(metric: str, width: int, unjudged: dict[str, Any]) -> None:
+    unjudged["main"]["metric"] = metric
+    text = _printed(*terminal.result_tables(unjudged, width), terminal.verdict_line(unjudged), width=width)
+    assert re.search(r"help|hurt|evidence|worse|better", text) is None
+    text = " ".join(text.split())
+    few = "with seed 7 alone; another seed may say otherwise: seeds=5 or graftrec audit judges"
+    assert (few if len(unjudged["seeds"]) == 1 else "with 2 seeds; 3 or more give a verdict") in text
+
+
+def test_what_stands_below_the_answer(metrics: dict[str, Any]) -> None:
+    said = terminal.verdict_line(metrics).plain.splitlines()
+    assert (
+        said[1] == "A change of 0.0123 would have been found with 80 % power, after Holm's correction for 3 verdicts."
+    )
+    assert said[2] == "first time: +0.012 [-0.004, +0.028]"  # not declared, so without a verdict
+    better = "The grafted model is better than the best simple model, own frequency (0.577): +0.021 [+0.008, +0.034]"
+    assert said[3:] == [better]
+    metrics["beside"]["recommend"]["weak"] = "own_frequency"
+    assert terminal.verdict_line(metrics).plain.splitlines()[4].startswith("Weak twin: recommend alone is below own")
+    metrics["differences"]["recommend"]["ndcg@10"]["n"] = 4
+    assert "evidence, 4 users" in _printed(*terminal.result_tables(metrics))
+    metrics["main"]["metric"] = "hr@10"
+    assert "would have been found" not in terminal.verdict_line(metrics).plain  # where something was
+
+
+def test_spread_and_what_baselines_saw(metrics: dict[str, Any]) -> None:
+    text = _printed(*terminal.result_tables(metrics), *terminal.fitted_lines(metrics))
+    assert text.count("±0.007") == text.count("±0.009") == 1
+    assert "recommend: fitted on training and validation rows: own frequency, item knn; all else on training" in text
+
+
+def test_trainings_are_announced() -> None:
+    assert terminal.trainings_line(10, 5, 2, 4).plain.startswith(
+        "10 trainings (5 seeds), 2 of them finished before, 4 at a time"
+    )
+    assert terminal.trainings_line(6, 3, 0, 1).plain.startswith("6 trainings (3 seeds), one after the other")
 
 
 class _Model(pl.LightningModule):

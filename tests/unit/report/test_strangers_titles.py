@@ -90,7 +90,10 @@ def renamed(metrics: dict[str, Any], title: str) -> dict[str, Any]:
     metrics["test"][title][title] = None
     metrics["reasons"][f"test/{title}/{title}"] = title
     metrics["chosen"] = {title: title}
-    metrics["over_baseline"][title]["ndcg@10"]["baseline"] = title
+    beside = metrics["beside"][title]
+    beside |= {"best": title, "weak": title, "twin": {title: beside["twin"]["item_knn"]}}
+    beside["grafted"] = {title: beside["grafted"]["item_knn"]}
+    metrics["fitted_on"][title][title] = title
     return metrics
 
 
@@ -104,9 +107,13 @@ def audit(title: str) -> dict[str, Any]:
     cells = [cell | {"sources": [title]}, cell | {"sources": [title, "b"]}, cell | {"sources": ["b"], "cohort": title}]
     return {
         "main": {title: "ndcg@10"}, "cells": cells, "twins": {title: {"ndcg@10": [0.1, 0.0, 0.2]}},
-        "baselines": {title: {title: {"ndcg@10": 0.5}}}, "command": title, "seeds": [0], "draws": 10, "seconds": 1.0,
-        "weak_twins": {title: {"twin": 0.1, "baseline": title, "value": 0.2}},
-        "best": {title: {"sources": [title], "value": 0.1, "baseline": title, "baseline_value": 0.2}},
+        "baselines": {title: {title: {"ndcg@10": 0.5}}}, "command": title, "seeds": [0, 1, 2], "seconds": 1.0,
+        "family": {"size": 3, "declared": [title]}, "auto": {title: auto(title) | {"strengths": {title: 1.0}}},
+        "beside": {title: {
+            "metric": "ndcg@10", "best": title, "value": 0.2, "weak": title, "twin": {title: cell},
+            "grafted": {title: cell},
+        }},
+        "best": {title: {"metric": "ndcg@10", "arm": title, "sources": [title], "value": 0.1}},
     }  # fmt: skip
 
 

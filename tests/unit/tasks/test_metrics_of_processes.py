@@ -18,6 +18,7 @@ from graftrec.schema import Label
 from graftrec.tasks.align_mmd import AlignMmd
 from graftrec.tasks.base import Task
 from graftrec.tasks.binary import Binary
+from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.recommendation import Recommendation
 from processes import spawn
 
@@ -84,3 +85,39 @@ def test_a_process_without_a_batch_holds_nobody_up(name: str, tmp_path: Path) ->
         for metric, each in task.units().items():
             torch.testing.assert_close(units[metric], each, equal_nan=True)
     assert torch.load(tmp_path / "1-2") == ({task.main: None}, {})
+
+
+def dealt(rank: int, world: int) -> tuple[Task, dict[str, Value]]:
+    """Three batches, of which each process has its part; of the last, which is one row, somebody has nothing."""
+    random = torch.Generator().manual_seed(0)
+    task = MultiLabel(Linear(D, classes=2), Bce(), "s", ["a", "b"], Label("a, b", "binary", 2))
+    for rows in (6, 5, 1):
+        part = slice(rows * rank // world, rows * (rank + 1) // world)
+        batch = {name: (torch.rand(rows, generator=random) < 0.5).float() for name in ("a", "b")}
+        batch["user"] = torch.randint(0, 4, (rows,), generator=random)
+        batch["cold_item"] = torch.rand(rows, generator=random) < 0.5
+        logits = torch.randn(rows, 2, generator=random)
+        task.update(logits[part], {name: values[part] for name, values in batch.items()})
+    return task, task.compute()
+
+
+def own_part(rank: int, folder: str) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=30)
+    )
+    task, found = dealt(rank, 2)
+    torch.save(({metric: value.value for metric, value in found.items()}, task.units()), f"{folder}/{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_rows_of_two_processes_have_the_users_of_one(tmp_path: Path) -> None:
+    spawn(own_part, (str(tmp_path),))
+    task, found = dealt(0, 1)
+    assert {"user", "auc/cold_item", "auc/a/warm"} < set(task.units())
+    for rank in ("0", "1"):
+        values, units = torch.load(tmp_path / rank)
+        assert values == {metric: value.value for metric, value in found.items()}
+        assert units.keys() == task.units().keys()
+        for name, each in task.units().items():
+            torch.testing.assert_close(units[name], each, rtol=0, atol=0, equal_nan=True)

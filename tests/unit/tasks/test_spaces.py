@@ -17,8 +17,9 @@ from graftrec.schema import Label
 from graftrec.tasks.base import within
 from graftrec.tasks.binary import Binary
 from graftrec.tasks.classification import Classification
+from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.regression import Regression
-from graftrec.tasks.rows import RowTask
+from graftrec.tasks.rows import COHORTS, RowTask, cohort_of
 
 NAN = math.nan
 SPACE = torch.tensor([1.0, 0.0, 1.0, NAN, 1.0])
@@ -104,3 +105,48 @@ def test_users_make_groups() -> None:
     assert given.compute()["gauc"].value == 0.0  # user 7: 1 against 2; user 3 has one class
     given.update(logits, {"y": answers})
     assert "gauc" not in given.compute()
+
+
+def test_values_have_their_users_and_cohorts_where_rows_have_candidates() -> None:
+    """A row with candidates is one for each; a process may have no row of a batch at all."""
+    given = task(Binary, Label("y", "binary"), Bce())
+    logits, answers = torch.tensor([[1.0, 2.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [NAN, 1.0]])
+    batch = {"y": answers, "user": torch.tensor([7, 3]), "cold_user": torch.tensor([False, True])}
+    for rows in (slice(0, 0), slice(0, 2), slice(2, 2)):
+        given.update(logits[rows], {name: values[rows] for name, values in batch.items()})
+    given.compute()
+    units = given.units()
+    assert units["user"].tolist() == [7, 7, 3, 3]
+    assert units["accuracy"].isnan().tolist() == [False, False, True, False]
+    assert units["accuracy/cold_user"].isnan().tolist() == [True, True, True, False]
+
+
+def test_several_labels_of_a_row_have_one_user() -> None:
+    given = MultiLabel(Linear(2, classes=2), Bce(), "s", ["a", "b"], Label("a, b", "binary", 2))
+    batch = {"a": torch.tensor([1.0, NAN, 0.0]), "b": torch.tensor([NAN, NAN, 1.0]), "user": torch.tensor([7, 3, 0])}
+    given.update(torch.tensor([[2.0, 9.0], [9.0, 9.0], [-1.0, -1.0]]), batch)
+    found, units = given.compute(), given.units()
+    assert units["user"].tolist() == [7, 3, 0]
+    # a is right in rows 1 and 3, b is wrong in row 3: 2 of 3 labels, of which row 1 has one and row 3 two
+    assert found["accuracy"].value == pytest.approx(2 / 3)
+    assert units["accuracy"][[0, 2]].tolist() == pytest.approx([2 / 3 + (1 - 2 / 3) / 1.5, 2 / 3 + (1 - 4 / 3) / 1.5])
+    assert units["auc/a"].isnan().tolist() == [False, True, False]
+    assert units["auc"].isnan().tolist() == [False, True, False]
+    assert units["auc/b"].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("cold", "expected"),
+    [
+        ({"cold_user": [0, 1, 0, 1], "cold_item": [0, 0, 1, 1]}, COHORTS),
+        ({"cold_item": [0, 0, 1, 1], "cold_user": [0, 1, 0, 1]}, COHORTS),
+        ({"cold_item": [0, 1, 0, 1]}, ("warm", "cold_item", "warm", "cold_item")),
+        ({"cold_user": [0, 1, 0, 1]}, ("warm", "cold_user", "warm", "cold_user")),
+    ],
+)
+def test_what_is_cold_goes_by_its_name(cold: dict[str, list[int]], expected: tuple[str, ...]) -> None:
+    """Of a table with items and no users what is new are items, whichever column stands first."""
+    found = cohort_of({name: torch.tensor(values).bool() for name, values in cold.items()})
+    assert found is not None
+    assert [COHORTS[number] for number in found.tolist()] == list(expected)
+    assert cohort_of({"user": torch.ones(4)}) is None

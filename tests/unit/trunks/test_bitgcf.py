@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from graftrec.assemble import assemble
+from graftrec.assemble import assemble, prepare
 from graftrec.batch import Encoded
 from graftrec.errors import UserError
 from graftrec.nn.graph import Bipartite
 from graftrec.recommender import Recommender
 from graftrec.schema import Edges
-from graftrec.train import prepare
 from graftrec.trunks.bitgcf import BiTGCF
 
 Compose = Callable[[list[str]], dict[str, Any]]

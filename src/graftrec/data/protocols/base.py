@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import polars
 import pytorch_lightning as pl
 
 from graftrec.data.card import card
@@ -23,7 +24,7 @@ from graftrec.data.splits.base import Parts, Split
 from graftrec.data.splits.by_time import ByTime
 from graftrec.data.streams.base import StreamData
 from graftrec.data.streams.sequences import SequenceRows
-from graftrec.data.table import Interactions
+from graftrec.data.table import Interactions, Ints, distinct
 from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
 from graftrec.schema import Schema, Table
@@ -137,6 +138,17 @@ class Protocol(pl.LightningDataModule, ABC):
     def users_of(self, stream: str) -> Vocabulary:
         """Raw ids <-> numbers of the users of a stream."""
         return self._entities("user", stream)
+
+    def raw_users(self, stream: str) -> tuple[Ints, polars.Series]:
+        """Numbers of the users of a stream's domain and their ids as its own data has them, whatever links make of it.
+
+        A number depends on what else is read, and its name on what is linked; these ids depend on neither.
+        """
+        domain = self._domains[stream]
+        ids = domain.data.keys["user"]
+        codes = distinct(domain.take(ids.codes))
+        codes = codes[codes >= 0]
+        return self.users_of(stream).encode(domain.keys("user").gather(codes)), ids.keys.gather(codes)
 
     def items_of(self, stream: str) -> Vocabulary:
         """Raw ids <-> numbers of its items."""

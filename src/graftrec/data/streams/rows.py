@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +42,14 @@ class Person:
     def of(self, rows: Tensor) -> Tensor:
         """Entities (B,) of ``rows`` (B,)."""
         return gather(torch.from_numpy(self.place.entity), gather(self.codes, rows))
+
+
+class Answers(NamedTuple):
+    """A label of rows (n,), whose they are, 0 where nobody knows, and their days (n,), none without a clock."""
+
+    label: Tensor
+    user: Tensor
+    day: Tensor | None
 
 
 def gather(values: Tensor, rows: Tensor) -> Tensor:
@@ -147,9 +156,32 @@ class TableRows(StreamData):
 
     def shown(self) -> Iterator[Batch]:
         """All rows that a model may look at before an evaluation: training, and support where rows have a history."""
-        parts = [self._train] if self._past is None else [self._train, self._rows.get("support", self._train[:0])]
-        for rows in torch.split(torch.cat(parts), EVALUATED_AT_ONCE):
+        for rows in torch.split(torch.cat(self._shown()), EVALUATED_AT_ONCE):
             yield self._read(rows)
+
+    def _shown(self) -> list[Tensor]:
+        return [self._train] if self._past is None else [self._train, self._rows.get("support", self._train[:0])]
+
+    def before(self, stage: Stage, column: str) -> Answers:
+        """A label of all rows that are known before a stage: `shown`, and for the test those of validation."""
+        rows = torch.cat([*self._shown(), *([self._rows["val"]] if stage == "test" else [])])
+        user = self._people["user"].of(rows) if "user" in self._people else torch.zeros_like(rows)
+        return Answers(self._label(column, rows), user, self._days(rows))
+
+    def begins(self, stage: Stage) -> Tensor | None:
+        """The day (U,) of each user's first row of a stage, infinity where there is none; none without a clock."""
+        rows = self._rows[stage]
+        days = self._days(rows)
+        if days is None or "user" not in self._people:
+            return None
+        person = self._people["user"]
+        found = torch.full((len(person.cold),), torch.inf, dtype=torch.float64)
+        return found.scatter_reduce(0, person.of(rows), days, "amin")
+
+    def _days(self, rows: Tensor) -> Tensor | None:
+        """Days (n,) float64 of ``rows`` (n,)."""
+        data = self._data
+        return torch.from_numpy(data.time[rows.numpy()]) if data.time is not None and data.clock else None
 
     def evaluation(self, stage: Stage, part: Part = WHOLE) -> Iterator[Batch]:
         for together in torch.split(self._rows[stage], EVALUATED_AT_ONCE) if self.splits[stage] else ():
@@ -160,10 +192,12 @@ class TableRows(StreamData):
             yield batch
 
     def labels(self, column: str) -> Tensor:
-        kind = self._data.labels[column]
-        if kind != "category":
-            return self._answers[self._train, self._data.asked.index(column)]
-        return self._numbers(self._codes[self._train])[:, self._data.ids.index(column)] - 1
+        return self._label(column, self._train)
+
+    def _label(self, column: str, rows: Tensor) -> Tensor:
+        if self._data.labels[column] != "category":
+            return self._answers[rows, self._data.asked.index(column)]
+        return self._numbers(self._codes[rows])[:, self._data.ids.index(column)] - 1
 
     def _numbers(self, codes: Tensor) -> Tensor:
         """Entities (B, F) int64 of codes (B, F)."""

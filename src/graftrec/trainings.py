@@ -1,0 +1,172 @@
+"""The trainings of a run: the grafted model and its twins, each with every seed, each in a folder of its own.
+
+The first seed's weights are in ``checkpoints`` and ``checkpoints/twin``, as in a run of one seed; those of the others
+in ``seeds/SEED/checkpoints``. With several seeds a training leaves what it came to beside its weights (`OUTCOME` and
+`UNITS`), so that no training is repeated when a run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from graftrec import config, group
+from graftrec.analysis import units
+from graftrec.analysis.settled import with_sources
+from graftrec.data.protocols.base import Protocol
+from graftrec.files import whole
+from graftrec.metrics.pointwise import Value
+from graftrec.phases import Arm, Going, run_plan, twin_plan
+from graftrec.report.logs import CsvLog
+from graftrec.report.progress import PhaseProgress
+from graftrec.report.screen import Screen
+from graftrec.transfer.base import Phase, Transfer
+
+Tree = Mapping[str, Any]
+GRAFTED, TWIN = "grafted", "twin"
+OUTCOME, UNITS = "outcome.json", "units.parquet"
+OF_RUN = ("seeds", "workers", "verdicts")  # keys of a run that are none of a training
+KEPT = ("score", "seconds", "rows_per_second", "evaluation", "parameters", "flops", "cost", "carried", "skipped")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run: ``arm`` is grafted or twin, of several targets a twin has one ``target``."""
+
+    arm: str
+    seed: int
+    tree: dict[str, Any]
+    folder: Path
+    target: str = ""
+    alone: bool = False  # the grafted model of a run that was left no source: the target alone
+    going: bool = False  # go on with what is in the folder
+    exactly: Path | None = None  # from this checkpoint and no other, if it is one of this training
+
+    @property
+    def words(self) -> str:
+        """``twin of meat, seed 3``."""
+        return f"{self.arm}{f' of {self.target}' if self.target else ''}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has left its outcome."""
+        return (self.folder / OUTCOME).is_file()
+
+    @property
+    def plan(self) -> list[Phase]:
+        """The phases of the strategy, or of the target alone."""
+        transfer: Transfer = config.build(self.tree["transfer"])
+        plan = transfer.phases()
+        return twin_plan(plan) if self.arm == TWIN or self.alone else plan
+
+
+def trainings_of(
+    tree: Tree, folder: Path, twin: bool, alone: bool = False, going: Going | None = None
+) -> list[Training]:
+    """Every training of a run in ``folder``, seed by seed: the grafted model, and for each target its ``twin``.
+
+    A twin has one target, no source and no shared task, and as many passes over the target as the plan makes in all.
+    """
+    found = []
+    own = {key: value for key, value in tree.items() if key not in OF_RUN}
+    several = len(tree["target"]) > 1
+    how: Any = {} if going is None else {"going": True, "exactly": going.exactly}
+    for seed in seeds_of(tree):
+        below = folder if seed == int(tree["seed"]) else folder / "seeds" / str(seed)
+        of_seed = {**own, "seed": seed}
+        grafted = Training(GRAFTED, seed, of_seed, below / "checkpoints", alone=alone, **how)
+        found.append(grafted)
+        for target in tree["target"] if twin else ():
+            twins = below / "checkpoints" / "twin"
+            single = {**of_seed, "target": {target: tree["target"][target]}}
+            where, name = (twins / target, target) if several else (twins, "")
+            found.append(Training(TWIN, seed, with_sources(single, ()), where, name, **how))
+    return found
+
+
+def seeds_of(tree: Tree) -> list[int]:
+    """The seeds of a run: ``seed``, ``seed + 1`` and so on."""
+    return list(range(int(tree["seed"]), int(tree["seed"]) + int(tree.get("seeds", 1))))
+
+
+def train_one(
+    protocol: Protocol,
+    training: Training,
+    loggers: Sequence[Any] | None = None,
+    progress: Callable[[str], PhaseProgress] | None = None,
+    going: Going | None = None,
+) -> Arm:
+    """Train and evaluate; without ``loggers`` its metrics.csv and its outcome are left in its own folder.
+
+    A training that has left its outcome is not repeated. Of several processes only the first one writes.
+    """
+    alone = loggers is None
+    if alone and training.going and group.of_first(lambda: training.finished):
+        return read_outcome(training.folder) if group.is_first() else Arm()
+    if alone:
+        loggers = [CsvLog(training.folder)] if group.is_first() else []
+        silent = Screen(file=StringIO())
+        progress = progress or (lambda name: PhaseProgress(name, silent))
+    assert loggers is not None and progress is not None  # noqa: S101, PT018  for mypy
+    arm = run_plan(training.tree, protocol, training.plan, training.folder, loggers, progress, going)
+    if alone and group.is_first():
+        for logger in loggers:
+            logger.close(0)
+        write_outcome(arm, training.folder)
+    return arm
+
+
+def train_here(protocol: Protocol, training: Training) -> dict[str, Any]:
+    """`train_one` for `Processes`: what it came to is in its folder, and what there is to say comes back."""
+    said: list[str] = []
+    going = Going(said.append, training.exactly) if training.going else None
+    arm = train_one(protocol, training, going=going)
+    return {"seconds": arm.seconds, "val": arm.score, "said": said}
+
+
+def write_outcome(arm: Arm, folder: Path) -> None:
+    """What a training came to: its values per user first, so that `OUTCOME` stands for both."""
+    units.write(units.frame_of(arm.units), folder / UNITS)
+    found = {name: getattr(arm, name) for name in KEPT}
+    for stage in ("val", "test"):
+        results = getattr(arm, stage)
+        found[stage] = {task: {name: value._asdict() for name, value in each.items()} for task, each in results.items()}
+    with whole(folder / OUTCOME) as draft:
+        draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def read_outcome(folder: Path) -> Arm:
+    """What `write_outcome` left; the tasks and modules themselves are gone."""
+    found = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+    arm = Arm(**{name: found[name] for name in KEPT})
+    for stage in ("val", "test"):
+        results = {task: {name: Value(**value) for name, value in each.items()} for task, each in found[stage].items()}
+        setattr(arm, stage, results)
+    values = units.read(pl.read_parquet(folder / UNITS))
+    arm.units = {
+        task: {name: torch.from_numpy(each.copy()) for name, each in own.items()} for task, own in values.items()
+    }
+    return arm
+
+
+def merged(arms: Sequence[Arm]) -> Arm:
+    """The twins of one seed as one: each target's results are of the twin that has it alone."""
+    first = arms[0]
+    found = replace(first, val={}, test={}, units={}, tasks={}, skipped={})
+    for arm in arms:
+        found.val |= arm.val
+        found.test |= arm.test
+        found.units |= arm.units
+        found.tasks |= arm.tasks
+        for name, times in arm.skipped.items():
+            found.skipped[name] = found.skipped.get(name, 0) + times
+    found.score = sum(arm.score for arm in arms) / len(arms)
+    found.seconds = sum(arm.seconds for arm in arms)
+    return found
