@@ -23,7 +23,8 @@ or 3 standard errors, the standard deviation of the path's differences over the 
 and then gets its verdict. ``used``: the share of useless sources that auto used. ``kept``: what auto keeps of the gain
 of a useful source (the target's own users, items and factors), which joint training with it has.
 
-The last line is one JSON object: {"false": {path: share}, "n": {path: comparisons}, "power": {path: {effect: share}}}.
+Ctrl-C ends it with what is done until then. The last line is one JSON object:
+{"false": {path: share}, "n": {path: comparisons}, "power": {path: {effect: share}}}.
 """
 
 from __future__ import annotations
@@ -564,7 +565,7 @@ def main(argv: Sequence[str]) -> None:
     words.add_argument("--cases", nargs="*", default=[case.name for case in CASES])
     asked = words.parse_args(argv)
     console, begun = screen(), time.monotonic()
-    draws = []
+    draws: list[tuple[float, Draw]] = []
     for case in CASES:
         if case.name not in asked.cases:
             continue
@@ -572,15 +573,19 @@ def main(argv: Sequence[str]) -> None:
             console.print(f"left out: {case.name} ({case.file} is in no folder that --data names)")
             continue
         count = asked.draws or (math.ceil(case.draws / 5) if asked.quick else case.draws)
-        draws += [Draw(case, number, str(asked.data or "")) for number in range(count)]
+        draws += [(number / count, Draw(case, number, str(asked.data or ""))) for number in range(count)]
     comparisons: list[Comparison] = []
     counts: dict[str, float] = defaultdict(float)
-    with Workers(asked.workers, _nothing, None) as workers, JobsProgress("draws", len(draws), console) as progress:
-        for draw, (*found, own) in workers.run(one_draw, draws):
-            comparisons += found
-            for name, value in own.items():
-                counts[name] += value
-            progress.done(f"{draw.words}  {sum(each.false for each in found)} of {len(found)} verdicts false")
+    jobs = [draw for _, draw in sorted(draws, key=lambda each: each[0])]  # all cases side by side
+    with Workers(asked.workers, _nothing, None) as workers, JobsProgress("draws", len(jobs), console) as progress:
+        try:
+            for draw, (*found, own) in workers.run(one_draw, jobs):
+                comparisons += found
+                for name, value in own.items():
+                    counts[name] += value
+                progress.done(f"{draw.words}  {sum(each.false for each in found)} of {len(found)} verdicts false")
+        except KeyboardInterrupt:
+            console.print(f"stopped after {progress.count} of {len(jobs)} draws")
     table, said = report(comparisons, counts)
     console.print(table)
     console.print(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -28,6 +29,7 @@ from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
 from graftrec.report.screen import Screen
 from graftrec.transfer.base import Phase, Transfer
+from graftrec.trial import unasked
 
 Tree = Mapping[str, Any]
 GRAFTED, TWIN = "grafted", "twin"
@@ -48,6 +50,7 @@ class Training:
     alone: bool = False  # the grafted model of a run that was left no source: the target alone
     going: bool = False  # go on with what is in the folder
     exactly: Path | None = None  # from this checkpoint and no other, if it is one of this training
+    first: bool = True  # of the run's first seed, by which the trial of a search is judged
 
     @property
     def words(self) -> str:
@@ -77,8 +80,9 @@ def trainings_of(
     found = []
     own = {key: value for key, value in tree.items() if key not in OF_RUN}
     several = len(tree["target"]) > 1
-    how: Any = {} if going is None else {"going": True, "exactly": going.exactly}
     for seed in seeds_of(tree):
+        how: Any = {} if going is None else {"going": True, "exactly": going.exactly}
+        how["first"] = seed == int(tree["seed"])
         below = folder if seed == int(tree["seed"]) else folder / "seeds" / str(seed)
         of_seed = {**own, "seed": seed}
         grafted = Training(GRAFTED, seed, of_seed, below / "checkpoints", alone=alone, **how)
@@ -127,7 +131,8 @@ def train_here(protocol: Protocol, training: Training) -> dict[str, Any]:
     """`train_one` for `Processes`: what it came to is in its folder, and what there is to say comes back."""
     said: list[str] = []
     going = Going(said.append, training.exactly) if training.going else None
-    arm = train_one(protocol, training, going=going)
+    with nullcontext() if training.first else unasked():
+        arm = train_one(protocol, training, going=going)
     return {"seconds": arm.seconds, "val": arm.score, "said": said}
 
 

@@ -6,7 +6,8 @@ import inspect
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,14 @@ def current() -> Trial | None:
     """The trial of this job, if it is one."""
     said = os.environ.get(VARIABLE)
     return Trial(**json.loads(said)) if said else None
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """What trains inside tells the trial nothing: one training of a job is what it is judged by."""
+    said = os.environ.pop(VARIABLE, None)
+    try:
+        yield
+    finally:
+        if said is not None:
+            os.environ[VARIABLE] = said

@@ -52,7 +52,7 @@ def test_an_audit_in_two_processes_has_it_beside_the_fixed_arms(tmp_path: Path) 
 @pytest.mark.slow
 def test_another_strategy_is_tried_and_epochs_of_two_are_refused(tmp_path: Path) -> None:
     strategy = "+transfer@transfer.strategy=pretrain_finetune"
-    few = ["++trainer.limit_train_batches=2", "task@source=[planted_help]", "hydra.run.dir=run"]
+    few = ["++trainer.limit_train_batches=2", "task@source=[planted_help]", "seeds=1", "hydra.run.dir=run"]
     words = ["train", "experiment=planted", "transfer=auto", strategy, *few]
     assert "set epochs=null" in graftrec(*words, cwd=tmp_path, code=2).stderr
     graftrec(*words, "transfer.epochs=null", cwd=tmp_path)

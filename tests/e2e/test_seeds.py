@@ -477,6 +477,26 @@ def test_two_processes_that_train_together_go_on(whole: Path, tmp_path: Path) ->
             assert ours["by_seed"][part][task]["log_loss"] == pytest.approx(values["log_loss"], abs=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("least", "state", "reports"), [(0.0, "finished", 2), (2.0, "pruned", 1)])
+def test_a_search_prunes_by_the_first_seed(least: float, state: str, reports: int, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    words = [
+        "train", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "hydra.sweeper.pruner=ThresholdPruner",
+        f"++hydra.sweeper.pruner_options.lower={least}", "optimizer.lr=tag(log,interval(1e-3,1e-1))", *PLANTED,
+        "transfer.epochs=2", "seeds=2", "workers=2", "twin=false",
+    ]  # fmt: skip
+    graftrec(*words, cwd=tmp_path)
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    (trial,) = optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep}/study.db").trials
+    (job,) = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    assert (job["state"], len(trial.intermediate_values)) == (state, reports)
+    if state == "finished":
+        log = pl.read_csv(sweep / job["folder"] / "checkpoints" / "metrics.csv")
+        scores = log["val/score"].drop_nulls().to_list()[:reports]
+        assert list(trial.intermediate_values.values()) == pytest.approx(scores, abs=1e-6)
+
+
 # --- several targets
 
 

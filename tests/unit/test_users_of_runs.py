@@ -18,6 +18,7 @@ from graftrec.train import train
 Compose = Callable[[list[str]], dict[str, Any]]
 SIZES = {"users": 30, "items": 20, "rows": 200, "source_rows": 200, "val": 100, "test": 150}
 ROWS = ["experiment=planted", *(f"++dataset.{key}={value}" for key, value in SIZES.items()), "transfer.epochs=1"]
+ROWS += ["seeds=1"]
 RANKED = ["protocol=cross_domain", "++dataset.domain=department", "trunk=shared_bottom", "task@shared=[]",
           "task@source=[grocery_recommend]", "task@target=[produce_recommend]", "++transfer.epochs=1",
           "++encoder.width=8", "++trainer.limit_train_batches=2", "twin=false", "baselines=false"]  # fmt: skip

@@ -25,6 +25,7 @@ from graftrec.errors import UserError
 from graftrec.phases import twin_plan
 from graftrec.report.screen import Screen
 from graftrec.transfer.auto import Auto
+from graftrec.trial import unasked
 
 Tree = Mapping[str, Any]
 Found = dict[str, Any]
@@ -116,7 +117,8 @@ def seeds_of(tree: Tree, auto: Auto) -> tuple[int, ...]:
 
 def try_arm(protocol: Protocol, job: ArmJob) -> Found:
     """Train a candidate and keep its values on validation; its weights go."""
-    found = train_arm(protocol, job)
+    with unasked():
+        found = train_arm(protocol, job)
     if group.is_first():
         for weights in job.folder.rglob("*.ckpt"):
             weights.unlink()

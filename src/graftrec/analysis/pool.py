@@ -70,8 +70,10 @@ class Workers:
 
     def _grow(self, count: int) -> None:
         context = multiprocessing.get_context("spawn")
+        method = multiprocessing.get_start_method(allow_none=True)
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = "1"  # read where a library is loaded, which is before any code of ours
+        multiprocessing.set_start_method("spawn", force=True)  # a process takes its own over: joblib's it does not know
         try:
             while len(self._processes) < count:
                 ours, theirs = context.Pipe()
@@ -80,6 +82,7 @@ class Workers:
                 theirs.close()
                 self._processes[ours] = process
         finally:
+            multiprocessing.set_start_method(method, force=True)
             if before is None:
                 del os.environ["OMP_NUM_THREADS"]
             else:
@@ -103,7 +106,7 @@ class Workers:
         process.join(5)
         return (
             f"a process ended with the exit code {process.exitcode} (-9: killed, mostly for memory: use fewer workers)"
-            "; the same command goes on where it stopped"
+            "; the same command goes on where it stopped (a run's: with resume=auto)"
         )
 
 

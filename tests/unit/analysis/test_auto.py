@@ -33,7 +33,9 @@ Effect = Callable[[str, int], float]
 
 @pytest.fixture
 def tree(compose: Compose) -> dict[str, Any]:
-    found = compose(["experiment=planted", *TINY, "transfer=auto", "transfer.epochs=1", "++transfer.seeds=3"])
+    found = compose(
+        ["experiment=planted", *TINY, "transfer=auto", "transfer.epochs=1", "++transfer.seeds=3", "seeds=1"]
+    )
     found["source"].pop("planted_noise")
     return found | {"audit": {"seeds": 1, "workers": 1, "twins": ["same"]}}
 
