@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_the_default_experiment_beats_what_a_user_would_pick_instead(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "graftrec", "train", "experiment=complete_journey", "hydra.run.dir=run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     ranking, baselines = metrics["test"]["recommend"], metrics["baselines"]["recommend"]

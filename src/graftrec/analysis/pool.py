@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -15,6 +16,7 @@ from graftrec.errors import described, raised
 from graftrec.stop import stop
 
 Job = TypeVar("Job")
+GRACE = 60.0  # seconds for a batch and a checkpoint, once a process is to end
 
 
 class Workers:
@@ -60,11 +62,14 @@ class Workers:
                 yield job, answer
 
     def close(self) -> None:
-        """End all processes, whatever they do."""
+        """End all processes, whatever they do; what trains may save what it has."""
         for connection, process in self._processes.items():
             process.terminate()
             connection.close()
+        until = time.monotonic() + GRACE
         for process in self._processes.values():
+            process.join(max(0.0, until - time.monotonic()))
+            process.kill()  # nothing, where it has ended
             process.join()
         self._processes = {}
 

@@ -22,6 +22,8 @@ from graftrec.analysis.units import USER
 from graftrec.assemble import prepare
 from graftrec.errors import UserError
 from graftrec.metrics.pointwise import Value
+from graftrec.report import words
+from graftrec.report.matrix_table import best_sentence
 
 Compose = Callable[[list[str]], dict[str, Any]]
 TINY = [f"++dataset.{key}={value}" for key, value in {
@@ -355,3 +357,7 @@ def test_a_twin_below_any_baseline_of_its_own_rows_is_weak(
     for name, gain in above.items():
         assert beside["twin"][name]["delta"] == pytest.approx(-gain, abs=0.01)
         assert beside["grafted"][name]["delta"] == pytest.approx(0.05 - gain, abs=0.01)  # the best arm
+    said = best_sentence("buy", found["best"]["buy"], beside, {"cells": []})
+    numbers = words.interval(beside["grafted"][best])
+    assert said.startswith("best transfer to buy by validation: a, ndcg@10 ")
+    assert said.endswith(f" {words.label(best)} {words.shown(beside['value'])}: {numbers}")

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import time
 from multiprocessing import context
+from typing import Any
 
 import pytest
 
+from graftrec.analysis import pool
 from graftrec.analysis.pool import Workers
+
+
+def never_ends(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def fails(state: int, job: int) -> None:
+    if job:
+        time.sleep(1)  # until the other one does not end
+        raise ValueError("not like this")
+    never_ends()
+
+
+def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "GRACE", 0.5)
+    begun = time.monotonic()
+    with Workers(2, int, 3) as workers, pytest.raises(RuntimeError, match="not like this"):
+        list(workers.run(fails, [0, 1]))
+    assert time.monotonic() - begun < 60
+    assert not multiprocessing.active_children()
 
 
 class Odd(context.SpawnContext):
