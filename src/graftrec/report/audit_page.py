@@ -46,8 +46,9 @@ def _verdicts(report: Report) -> str:
     silent = f"{len(report['seeds'])} of at least 3 seeds: differences, and no verdicts (audit.seeds=5)"
     head = lines or [silent if few else "No evidence that anything helped or hurt."]
     kind = kinds.pop() if len(kinds) == 1 else ""
+    size = report["family"]["size"]
     small = (
-        f"intervals are of one cell; verdicts use p corrected by Holm over the {report['family']['size']} cells of the "
+        f"intervals are of one cell; verdicts use p corrected by Holm over {size} cell{'' if size == 1 else 's'}, of "
         "main metrics and of what was declared"
     )
     return f'<p class="verdict {kind}">{"<br>".join(map(escape, head))}<small>{escape(small)}</small></p>'

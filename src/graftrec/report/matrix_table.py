@@ -102,8 +102,9 @@ def lines(report: Report) -> Iterable[Text]:
     for target, metric in report["main"].items():
         for said in sentences(report, target, metric):
             yield Text(said, style="bold yellow" if said.startswith("Weak twin") else "")
+    size = report["family"]["size"]
     yield Text(
-        f"seeds: {len(report['seeds'])} · verdicts by Holm's p over the {report['family']['size']} cells of the main "
+        f"seeds: {len(report['seeds'])} · verdicts by Holm's p over {size} cell{'' if size == 1 else 's'}, of main "
         f"metrics and of what was declared; intervals are of one cell · {report['seconds']:,.0f} s of training",
         style="dim",
     )
