@@ -121,7 +121,7 @@ class Alignment(Task):
 
 
 def everybodys(rows: Tensor) -> Tensor:
-    """Rows (n, D) of all processes, with their gradients: what is no mean over rows is computed of all of them.
+    """Rows (n, ...) of all processes, with their gradients: what is no mean over rows is computed of all of them.
 
     Every process computes the same loss L, and the gather hands each its own rows' gradients from all W of them: W
     times L's, of which DDP takes the mean over processes, so that training sees L as one process would. An evaluation,
@@ -134,7 +134,7 @@ def everybodys(rows: Tensor) -> Tensor:
     counts = [torch.zeros_like(count) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, count)
     most = int(torch.cat(counts).max())
-    padded = F.pad(rows, (0, 0, 0, most - len(rows))).contiguous()
+    padded = F.pad(rows, (*(0, 0) * (rows.ndim - 1), 0, most - len(rows))).contiguous()
     everything: tuple[Tensor, ...] = all_gather(padded)  # type: ignore[no-untyped-call]
     return torch.cat([part[: int(n)] for part, n in zip(everything, counts, strict=True)])
 

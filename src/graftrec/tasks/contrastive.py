@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graftrec.batch import View
 from graftrec.losses.base import masked_mean
-from graftrec.tasks.alignment import Alignment, Place, Rise, nothing
+from graftrec.tasks.alignment import Alignment, Place, Rise, everybodys, nothing
 
 
 class Contrastive(Alignment):
@@ -23,9 +23,9 @@ class Contrastive(Alignment):
     https://arxiv.org/abs/1906.05849, section 3.1, and between the domains of a user as in R. Xie et al., Contrastive
     Cross-domain Recommendation in Matching, KDD 2022, https://arxiv.org/abs/2112.00999.
 
-    Where we differ: a user with several rows in a batch is their mean; the other users are those of the batch, of which
-    only the ones in both streams are pulled, so that large batches of few users teach most; no projection before the
-    cosine. More than two streams: the mean over pairs of streams.
+    Where we differ: a user with several rows in a batch is their mean; the other users are those of the batch, over all
+    processes, of which only the ones in both streams are pulled, so that large batches of few users teach most; no
+    projection before the cosine. More than two streams: the mean over pairs of streams.
 
     Args:
         temperature: t, above 0.
@@ -65,9 +65,9 @@ class Contrastive(Alignment):
 
 
 def users_of(view: View) -> tuple[Tensor, Tensor]:
-    """The known users (U,) of a batch, each once, and the mean of their z: (U, D)."""
-    kept = view.batch["user"] > 0  # 0 is somebody, nobody knows who
-    users, at = torch.unique(view.batch["user"][kept], return_inverse=True)
-    z = view.z[kept].float()
-    total = z.new_zeros(len(users), z.shape[1]).index_add(0, at, z)
+    """The known users (U,) of a batch of all processes, each once, and the mean of their z: (U, D)."""
+    people, rows = everybodys(view.batch["user"]), everybodys(view.z.float())
+    known = people > 0  # 0 is somebody, nobody knows who
+    users, at = torch.unique(people[known], return_inverse=True)
+    total = rows.new_zeros(len(users), rows.shape[1]).index_add(0, at, rows[known])
     return users, total / torch.bincount(at, minlength=len(users))[:, None].clamp_min(1)
