@@ -163,6 +163,12 @@ def assemble(
             sizes = [len(encoder.field_names(schema.streams[stream])) for stream in read_by(task)]
             if len(set(sizes)) > 1:
                 raise UserError(f"task {name}: {', '.join(task['across'])} should have the same number of fields")
+            parts = int(tree["trainer"].get("accumulate_grad_batches") or 1)
+            if parts > 1 and not resolve(task["_target_"]).additive:
+                raise UserError(
+                    f"trainer.accumulate_grad_batches={parts}: task {name} would compare the rows of each part of a "
+                    "batch alone, which is not the loss of the whole; set protocol.batch_size"
+                )
             in_dim = trunk.out_dim if name in reading else sizes[0] * encoder.width
             torch.manual_seed(derived(seed, "head", name))
             tasks[name] = build(task, in_dim=in_dim, fields=sizes[0], width=encoder.width)

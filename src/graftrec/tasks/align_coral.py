@@ -20,6 +20,8 @@ class AlignCoral(Alignment):
     pairs of streams.
     """
 
+    additive = False
+
     def compare(self, views: Sequence[View], strength: float = 1.0) -> Tensor:
         parts = [everybodys(view.z.float()) for view in views]
         if min(map(len, parts)) < 2:

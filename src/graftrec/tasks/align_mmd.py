@@ -28,6 +28,8 @@ class AlignMmd(Alignment):
         scales: s, above 0.
     """
 
+    additive = False
+
     def __init__(
         self,
         across: Sequence[str],

@@ -39,6 +39,7 @@ class Task(nn.Module, ABC):
     ranks = False  # True: evaluated on rankings of a catalogue, else on rows
     over_catalogue = False  # True: learns by `learn` from vectors of all items, whose logits are never there at once
     compares = False  # True: learns by `Alignment.compare` from what it reads of several streams
+    additive = True  # False: compares rows with each other, so that parts of a batch do not add up to the whole
     main: str  # the metric that chooses a checkpoint when this task is the target
     kinds: tuple[str, ...]  # of labels that it can learn
     forms: tuple[Form, ...] = ("one",)  # of losses that its logits can have

@@ -31,6 +31,8 @@ class Contrastive(Alignment):
         temperature: t, above 0.
     """
 
+    additive = False
+
     def __init__(
         self,
         across: Sequence[str],

@@ -70,6 +70,16 @@ class TestEach:
         assert loss.isfinite()
         assert torch.autograd.grad(loss, one)[0].isfinite().all()
 
+    def test_parts_of_a_batch_are_the_whole_where_it_says_so(self, cls: type[Alignment]) -> None:
+        task, (a, b) = made(cls), (draw(8, D), 2 + draw(8, D, seed=1))
+        users = [*range(1, 9)]
+
+        def loss(rows: slice) -> Tensor:
+            return task.compare([view("a", a[rows], users[rows]), view("b", b[rows], users[rows])])
+
+        mean, whole = (loss(slice(0, 4)) + loss(slice(4, 8))) / 2, loss(slice(0, 8))
+        assert bool((mean - whole).abs() < 1e-5 * whole.abs()) == cls.additive
+
     def test_an_evaluation_says_the_loss_of_the_first_rows_and_starts_over(self, cls: type[Alignment]) -> None:
         task = made(cls)
         a, b = draw(KEPT + 100, D), 1 + draw(KEPT + 100, D, seed=1)
