@@ -61,8 +61,8 @@ class Packed:
 
     def last(self, tokens: Tensor) -> Tensor:
         """(P, ...) -> (B, ...), the last event of each sequence; zeros for an empty one."""
-        if not len(tokens):
-            return tokens.new_zeros(self.shape[0], *tokens.shape[1:])
+        if not len(tokens):  # a sum of nothing, so that what tokens were made of has a gradient here as well
+            return tokens.sum(0).expand(self.shape[0], *tokens.shape[1:])
         found = tokens.index_select(0, self._last)
         return found * (self.count > 0).view(-1, *[1] * (tokens.ndim - 1))
 

@@ -58,8 +58,9 @@ class PointwiseBlock(nn.Module):
         """(P, D), times (B, M) -> (P, D), or (B, D) where only the last event of each sequence is asked for."""
         gate, *parts = F.silu(self.inputs(self.before(x))).chunk(4, -1)
         together = packed.padded(torch.cat(parts, -1))
-        batch, longest, _ = together.shape
-        value, query, key = together.view(batch, longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        batch, longest, width = together.shape
+        each = width // 3 // self.heads
+        value, query, key = together.view(batch, longest, 3, self.heads, each).permute(2, 0, 3, 1, 4)
         if last:
             at = (packed.count - 1).clamp_min(0)[:, None]
             query = query.gather(2, at[:, None, :, None].expand(-1, self.heads, 1, query.shape[-1]))
