@@ -25,7 +25,7 @@ from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
 from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
-from graftrec.optimizers.groups import paced, without_decay
+from graftrec.optimizers.groups import paced, spare, undecayed, without_decay
 from graftrec.optimizers.rowwise import scale, total_norm
 from graftrec.tasks.alignment import Alignment
 from graftrec.tasks.base import Task
@@ -73,6 +73,10 @@ class GraftModule(pl.LightningModule):
         self.seed = 0  # of dropout and whatever else a step draws
         self.log_every = 20  # steps; what is not looked at is not computed
         self.finite = Finite()
+        self._learned = False  # whether a task learned since the optimizer's last step
+        self._before: list[tuple[Tensor, Tensor]] = []  # the balancer's buffers, and what was in them before this step
+        self._spread: spreading.Spread | None = None  # of the evaluation that is going on
+        self._evaluates = False
         self.results: dict[str, dict[str, Value]] = {}  # of the last evaluation: task -> metric -> value
 
     @property
@@ -146,33 +150,14 @@ class GraftModule(pl.LightningModule):
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
         """One backward for one batch of every stream."""
-        losses: dict[str, Tensor] = {}
         aside: list[Aside] = []
-        active = [name for name in self.tasks if self.roles[name] in self.phase.roles]
-        across: dict[str, dict[str, View]] = {}  # of tasks that compare streams: task -> stream
-        spread = self.spread()
         with watched(self.trunk.meeting()) as outputs:
-            for stream, batch in batches.items():
-                names = [name for name in active if stream in self.task(name).streams]
-                views: dict[str, View] = {}
-                reads = self.read(stream, batch, names, aside, views, spread) if names else {}
-                for name, view in views.items():
-                    across.setdefault(name, {})[stream] = view
-                logits = {n: self.task(n)(*read) for n, read in reads.items() if not self.task(n).over_catalogue}
-                for name, read in reads.items():
-                    task = self.task(name)
-                    if task.over_catalogue:
-                        loss = task.learn(read, batch)
-                    else:
-                        loss = task.loss(logits[name], batch, logits.get(task.given))
-                    for means in self.phase.means:
-                        loss = means.loss(name, task, loss, logits.get(name), stream, batch)
-                    losses[name] = loss
-        for name, seen in across.items():
-            losses[name] = self._compared(name, seen)
-        own = torch.stack([part.total * everywhere(part.cases) for part in aside]).sum() if aside else None
+            losses = self._losses(batches, aside)
+        own = self._own(aside) if outputs else None
         mean = averages(losses if own is None else {**losses, "trunk": own})  # all processes then decide the same
-        for name in self.finite.left_out(mean):
+        left_out = self.finite.left_out(mean)
+        self._learned |= len(left_out) < len(mean)
+        for name in left_out:
             if name in losses:
                 losses[name] = self._nothing()
                 mean[name] = torch.zeros_like(mean[name])
@@ -186,6 +171,7 @@ class GraftModule(pl.LightningModule):
         if len(meeting) > 1 and (self.balancer.needs_gramian or shown):
             pull = self._gramian([weighted[name] for name in meeting], outputs)
         weighed = {name: mean[name] * self.weight(name) for name in weighted}
+        self._before = [(buffer, buffer.clone()) for buffer in self.balancer.buffers()]
         total, weights = self._balance(weighted, weighed, meeting, pull)
         if own is not None:  # the trunk's own is nobody's task: no balancer weighs it
             total = total + own
@@ -198,6 +184,40 @@ class GraftModule(pl.LightningModule):
             if self.finite.skipped:
                 self.log_dict({f"train/skipped/{name}": float(times) for name, times in self.finite.skipped.items()})
         return total
+
+    def _losses(self, batches: Mapping[str, Batch], aside: list[Aside] | None) -> dict[str, Tensor]:
+        """The loss of each task that learns in this phase; what the trunk has to add goes to ``aside``."""
+        losses: dict[str, Tensor] = {}
+        active = [name for name in self.tasks if self.roles[name] in self.phase.roles]
+        across: dict[str, dict[str, View]] = {}  # of tasks that compare streams: task -> stream
+        spread = self.spread()
+        for stream, batch in batches.items():
+            names = [name for name in active if stream in self.task(name).streams]
+            views: dict[str, View] = {}
+            reads = self.read(stream, batch, names, aside, views, spread) if names else {}
+            for name, view in views.items():
+                across.setdefault(name, {})[stream] = view
+            logits = {n: self.task(n)(*read) for n, read in reads.items() if not self.task(n).over_catalogue}
+            for name, read in reads.items():
+                task = self.task(name)
+                if task.over_catalogue:
+                    loss = task.learn(read, batch)
+                else:
+                    loss = task.loss(logits[name], batch, logits.get(task.given))
+                for means in self.phase.means:
+                    loss = means.loss(name, task, loss, logits.get(name), stream, batch)
+                losses[name] = loss
+        with torch.enable_grad():  # rows of all processes come together where there are gradients
+            for name, seen in across.items():
+                losses[name] = self._compared(name, seen)
+        return losses
+
+    def _own(self, aside: Sequence[Aside]) -> Tensor | None:
+        """What the trunk adds to the tasks' losses: of the rows of all streams, and once a step of its weights."""
+        parts = [part.total * everywhere(part.cases) for part in aside]
+        penalty = self.trunk.penalty()
+        parts += [] if penalty is None else [penalty]
+        return torch.stack(parts).sum() if parts else None
 
     def _nothing(self) -> Tensor:
         """An exact 0 that has a graph, as DDP waits for every weight; tables by row and FSDP2's parts need none."""
@@ -235,25 +255,48 @@ class GraftModule(pl.LightningModule):
         weights = {name: torch.ones_like(loss) for name, loss in losses.items()}
         total = torch.stack([losses[name] for name in losses if name not in inside] or [torch.zeros(())]).sum()
         if inside:
-            # the balancer knows all tasks by position: those that rest in this phase stand as an exact 0
-            known = self._inside if self.balancer.needs_gramian else list(self.tasks)
-            zero = next(iter(losses.values())) * 0
-            vector = torch.stack([losses.get(name, zero) for name in known])
-            seen = torch.stack([means.get(name, zero).detach() for name in known]).requires_grad_()
+            known = self._known
+            vector, seen = self._vector(losses), self._vector(means).detach().requires_grad_()
             scalar = self.balancer(seen, gramian)
             (slopes,) = torch.autograd.grad(scalar, seen, retain_graph=True)
             weights |= {name: slope for name, slope in zip(known, slopes, strict=True) if name in losses}
             total = total + scalar + (slopes.detach() * (vector - vector.detach())).sum()
         return total, weights
 
+    @property
+    def _known(self) -> list[str]:
+        """Tasks in the order in which the balancer knows them."""
+        return self._inside if self.balancer.needs_gramian else list(self.tasks)
+
+    def _vector(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """What a balancer sees: all tasks by position, those that rest in this phase as an exact 0."""
+        zero = next(iter(losses.values())) * 0
+        return torch.stack([losses.get(name, zero) for name in self._known])
+
+    def look_again(self, batches: Mapping[str, Batch], batch_idx: int) -> None:
+        """Tell the balancer the losses of the batch that a step was just made with, drawn as they were for it.
+
+        Only the balancer learns from this: running means of the trunk are as they were.
+        """
+        state = self.trunk.state_dict(keep_vars=True).values()
+        running = [(part, part.clone()) for part in state if not isinstance(part, nn.Parameter)]
+        self.on_train_batch_start({}, batch_idx)  # the same dropout, and the same negatives
+        with torch.no_grad(), self.trainer.precision_plugin.train_step_context():
+            mean = averages(self._losses(batches, None))
+            self.balancer.look(self._vector({name: mean[name] * self.weight(name) for name in mean}))
+            for part, value in running:
+                part.copy_(value)
+
     def _gramian(self, losses: list[Tensor], outputs: list[Tensor]) -> Tensor | None:
         """Of the tasks' gradients at the place that the balancer names; None where nothing trains there."""
         at = self.balancer.at
+        scaler = None if self._trainer is None else getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = None if scaler is None else scaler.scale(torch.ones((), device=losses[0].device))  # of float16
         if at == "representation" and len(outputs) == 1 and outputs[0].requires_grad:
-            return gramian(losses, outputs, own=True)
+            return gramian(losses, outputs, own=True, scale=scale)
         place = self.trunk if at == "trunk" else self.trunk.meeting()
         parameters = [parameter for parameter in place.parameters() if parameter.requires_grad]
-        return gramian(losses, parameters, own=False) if parameters else None
+        return gramian(losses, parameters, own=False, scale=scale) if parameters else None
 
     def _log_losses(self, losses: dict[str, Tensor], weights: dict[str, Tensor], total: Tensor) -> None:
         values = {f"train/loss/{name}": loss for name, loss in losses.items()}
@@ -308,6 +351,8 @@ class GraftModule(pl.LightningModule):
         """What a strategy does to weights after a step. DataError where too many in a row were left out."""
         for means in self.phase.means:
             means.stepped()
+        if self._before and self.balancer.looks_again:
+            self.look_again(batch, batch_idx)
         reads = {name: list(self.task(name).streams) for name in self.tasks}
         self.finite.check(f"step {self.global_step} of phase {self.phase.name}", batch, reads)
 
@@ -319,15 +364,35 @@ class GraftModule(pl.LightningModule):
     ) -> None:
         """Clip the norm over dense gradients and rows of tables together, which torch refuses.
 
-        Gradients that are not finite go: nothing has a step then, and no optimizer's state moves.
+        Gradients that are not finite go, and so does a step in which no task has learned: nothing has a step then, and
+        neither the optimizer's state nor the balancer's moves.
         """
         norm, parts = total_norm(self.parameters())
-        if not self.finite.steps(norm):
+        finite, learned = self.finite.steps(norm), self._learned
+        self._learned = False
+        if not (finite and learned):
             self.zero_grad(set_to_none=True)
+            for buffer, before in self._before:
+                buffer.copy_(before)
+            self._before = []  # there is nothing to look at again
         elif gradient_clip_algorithm in (None, "norm") and gradient_clip_val:
             scale(parts, norm, float(gradient_clip_val))
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_validation_epoch_start(self) -> None:
+        """Weights are at rest from here to the end of the evaluation."""
+        self._spread, self._evaluates = None, True
+
+    def on_test_epoch_start(self) -> None:
+        """The same as in validation."""
+        self.on_validation_epoch_start()
+
+    def _spread_once(self) -> spreading.Spread:
+        """All users and items: of an evaluation that is going on they are made once."""
+        found = self.spread() if self._spread is None else self._spread
+        self._spread = found if self._evaluates else None
+        return found
 
     def validation_step(self, batches: dict[str, Batch], batch_idx: int) -> None:
         """Take in one batch; metrics come at the end of the stage."""
@@ -341,7 +406,7 @@ class GraftModule(pl.LightningModule):
                 or (self.task(n).ranks == ranking and (ranking or set(self.task(n).columns) <= set(batch)))
             ]
             views: dict[str, View] = {}
-            reads = self.read(stream, batch, names, views=views) if names else {}
+            reads = self.read(stream, batch, names, views=views, spread=self._spread_once()) if names else {}
             logits = {name: self.task(name)(*read) for name, read in reads.items()}
             for name in logits:
                 self.task(name).update(logits[name], batch, logits.get(self.task(name).given))
@@ -361,6 +426,7 @@ class GraftModule(pl.LightningModule):
         self._finish("test")
 
     def _finish(self, stage: str) -> None:
+        self._spread, self._evaluates = None, False
         self.results = {name: self.task(name).compute() for name in self.tasks}
         values = {
             f"{stage}/{task}/{metric}": value.value
@@ -390,6 +456,7 @@ class GraftModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer of what trains in this phase, with its schedule."""
         optimizer = self._optimize([parameter for parameter in self.parameters() if parameter.requires_grad])
+        spare(optimizer, undecayed(self))
         paced(optimizer, dict(self.named_parameters()), self.phase.rates)
         if any(means.replaces_decay for means in self.phase.means):
             without_decay(optimizer)

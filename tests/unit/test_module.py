@@ -66,7 +66,7 @@ def module(
     torch.manual_seed(seed)
     encoder = Encoder(SCHEMA, WIDTH, dropout=dropout)
     trunk = SharedBottom(2, WIDTH, True, [5], dropout=dropout)
-    recommend = Recommendation(Mlp(5, WIDTH, 1, hidden=[6]), Squared(), "baskets", "bought", BOUGHT, k=2)
+    recommend = Recommendation(Mlp(5, WIDTH, 1, hidden=[6], dropout=dropout), Squared(), "baskets", "bought", BOUGHT, k=2)
     interest = Classification(Linear(5, classes=KINDS), CrossEntropy(), "baskets", "kind", KIND, weight=0.25)
     relevance = Regression(Dot(WIDTH, WIDTH), Squared(), "pairs", "similarity", SIMILAR, reads="encoder", weight=2.0)
     tasks: dict[str, Task] = {"interest": interest, "recommend": recommend, "relevance": relevance}

@@ -8,7 +8,14 @@ from graftrec.heads.base import Head
 
 
 class Linear(Head):
-    """logits = W z + b, and with candidates + V c + U x, each candidate on its own."""
+    """logits = W z + b, and with candidates + V c + U x, each candidate on its own.
+
+    W z + b is the same for all candidates of a row, so only the cross columns x tell rows apart when candidates are
+    ranked: without them everybody would get the same ranking.
+
+    Args:
+        in_dim, item_dim, cross_dim, classes: see `Head`.
+    """
 
     def __init__(self, in_dim: int, item_dim: int = 0, cross_dim: int = 0, classes: int = 1) -> None:
         super().__init__()

@@ -8,15 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.heads.base import Head
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import check_layers, mlp
 
 
 class Mlp(Head):
     """A deep network on the representation, the candidate, their product and the pair's cross columns.
 
-    The first layer is h = relu(W z + V c + P ((Q z) * (R c)) + U x), taken apart so that no (B, N, 2D) tensor is ever
-    built when a catalogue is ranked; the product is the generalised matrix factorisation of NeuMF (X. He et al., Neural
-    Collaborative Filtering, WWW 2017, https://arxiv.org/abs/1708.05031, equation 9). Without candidates: an MLP on z.
+    The first layer is h = relu(W z + V c + P ((Q z) * (R c)) + U x), taken apart: where N candidates are the same for
+    all B rows, V c and R c are computed once and not for each row; what is left is a product (B, N, D) and h (B, N,
+    hidden[0]). The product is the generalised matrix factorisation of NeuMF (X. He et al., Neural Collaborative
+    Filtering, WWW 2017, https://arxiv.org/abs/1708.05031, equation 9). Without candidates: an MLP on z.
+
+    Args:
+        in_dim, item_dim, cross_dim, classes: see `Head`.
+        hidden: widths of the layers, each at least 1; the first is that of h.
+        dropout: after every layer, h included, in [0, 1).
+
+    Raises:
+        ValueError: no layer, a width below 1, or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -29,6 +38,7 @@ class Mlp(Head):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
+        check_layers(hidden, dropout)
         first = hidden[0]
         self.z = nn.Linear(in_dim, first)
         self.has_candidate = item_dim > 0
@@ -43,9 +53,14 @@ class Mlp(Head):
 
     def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
         if not self.has_candidate or candidate is None:
-            return self.out(self.rest(self.dropout(F.relu(self.z(z))))).squeeze(-1)  # type: ignore[no-any-return]
+            return self._logits(self.z(z))
         h = self.z(z)[:, None] + self.candidate(candidate)
         h = h + self.product(self.left(z)[:, None] * self.right(candidate))
         if self.cross is not None and cross is not None:
             h = h + self.cross(cross)
-        return self.out(self.rest(F.relu(h))).squeeze(-1)  # type: ignore[no-any-return]
+        return self._logits(h)
+
+    def _logits(self, h: Tensor) -> Tensor:
+        """From the first layer (..., hidden[0]) before its ReLU to (...,), or (..., classes)."""
+        logits: Tensor = self.out(self.rest(self.dropout(F.relu(h)))).squeeze(-1)
+        return logits

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Batch, Encoded
 from graftrec.nn.generators import FromAttributes, Generator
-from graftrec.nn.numbers import Periodic, Together
+from graftrec.nn.numbers import START, Age, Periodic, Together
 from graftrec.nn.tables import Tables
 from graftrec.schema import Schema, Stream
 
@@ -104,6 +104,7 @@ class Encoder(nn.Module):
             for vector, values in table.vectors.items():
                 self.register_buffer(f"vector_{_key(name)}_{_key(vector)}", values, persistent=False)
                 self._add_vector(vector, values.shape[1])
+                self._start_vector(vector, values)
         self.numbers = nn.ModuleDict()
         self.age = nn.ModuleDict()
         self.behaviours = nn.ModuleDict()
@@ -114,11 +115,13 @@ class Encoder(nn.Module):
                 self.numbers[_key(stream.name)] = made
             for feature in stream.features:
                 if feature.kind == "history" and _key(feature.table) not in self.age:
-                    self.age[_key(feature.table)] = nn.Linear(1, width)
+                    self.age[_key(feature.table)] = Age(width)
                 if feature.behaviours and _key(feature.table) not in self.behaviours:
                     kinds = max(f.behaviours for other in schema.streams.values() for f in other.features
                                 if f.table == feature.table)  # fmt: skip
-                    self.behaviours[_key(feature.table)] = nn.Embedding(kinds, width, padding_idx=0)
+                    behaviours = nn.Embedding(kinds, width, padding_idx=0)
+                    self.behaviours[_key(feature.table)] = behaviours
+                    nn.init.normal_(behaviours.weight[1:].detach(), std=START)
                 if feature.kind == "vector":
                     self._add_vector(feature.name, feature.size)
         self.dropout = nn.Dropout(dropout)
@@ -132,6 +135,15 @@ class Encoder(nn.Module):
         weights = self.vectors[_key(name)]
         if isinstance(weights, nn.Linear) and weights.in_features != size:
             raise ValueError(f"the vector '{name}' should have one length everywhere. Found {size} and another.")
+
+    def _start_vector(self, name: str, values: Tensor) -> None:
+        """What a vector adds to its entities starts as large as their own vectors: `START` in every number of D."""
+        weights = self.vectors[_key(name)]
+        if isinstance(weights, nn.Linear):
+            known = values[values.any(1)].double()  # the unknown have none
+            length = float(known.square().sum(1).mean().sqrt()) if len(known) else 1.0
+            nn.init.normal_(weights.weight, std=START / max(length, 1e-6))
+            nn.init.zeros_(weights.bias)
 
     def field_names(self, stream: Stream) -> list[str]:
         """Of the F fields of a stream, in their order: ids, multi-value features and vectors, then numbers.
@@ -304,7 +316,7 @@ class Encoder(nn.Module):
                 events = items = self.tables.gather(at, vectors)
                 kinds = batch.get(f"{feature.name}_behaviour")
                 if feature.kind == "history":
-                    events = events + self.age[_key(feature.table)](batch[f"{feature.name}_age"][..., None])
+                    events = events + self.age[_key(feature.table)](batch[f"{feature.name}_age"])
                 else:
                     times, hidden = batch[f"{feature.name}_time"], batch.get(f"{feature.name}_masked")
                     mask = mask if hidden is None else mask | hidden

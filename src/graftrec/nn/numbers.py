@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from graftrec.nn.experts import BatchedLinear
 
+START = 0.05  # standard deviation of what vectors are made of, when training begins
+MONTH = math.log1p(30.0)
+
 
 class Together(nn.Module):
     """One field for all numbers, a linear map: (B, N) -> (B, 1, D)."""
@@ -20,6 +23,21 @@ class Together(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x)[:, None]  # type: ignore[no-any-return]
+
+
+class Age(nn.Module):
+    """What an event's age adds to its vector: w a / log(1 + 30), of ages a = log(1 + days) (B, L) -> (B, L, D).
+
+    A month is 1 and a year 1.7, so w (D,), which starts as the vectors of items do, begins with the say of an item and
+    takes steps of the same size. There is no bias: it would be the same vector in every event.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, 1).normal_(std=START))
+
+    def forward(self, age: Tensor) -> Tensor:
+        return F.linear((age / MONTH)[..., None], self.weight)
 
 
 class Periodic(nn.Module):

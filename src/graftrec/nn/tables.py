@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graftrec.nn.numbers import START
+
 Rule = Literal["plain", "hash", "quotient"]
 MIX = -7046029254386353131  # 2^64 over the golden ratio, as a signed number: neighbours land far apart
-START = 0.05  # standard deviation
 
 
 @dataclass(frozen=True)
