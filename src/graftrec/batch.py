@@ -35,8 +35,9 @@ class Encoded:
     # of the attribute that a trunk asks for (`Trunk.by`), 0 is none: ids of the events (B, L) or several (B, L, A), and
     # of each id field of their table (B,) or (B, A), by its name
     attributes: tuple[Tensor, Mapping[str, Tensor]] | None = None
-    items: Tensor | None = None  # (B, L, D) of the events: their items alone, without age and behaviour
+    items: Tensor | None = None  # (B, L, D) of the events: their items alone, without age, behaviour and dropout
     kinds: Tensor | None = None  # (B, L) int64 behaviours of the events, a bit for each, if there are several
+    plain: Tensor | None = None  # (B, F, D) the fields before dropout, where there is any
     aside: list[Aside] | None = None  # where a trunk puts losses of its own; None where nothing is learned
 
 

@@ -36,8 +36,10 @@ def into(encoded: Encoded, batch: Batch, encoder: Encoder, known: Spread) -> Enc
         return encoded
     users, items = known[encoded.stream]
     at = encoder.field_names(encoder.schema.streams[encoded.stream]).index(USER)
-    parts = encoded.fields[:, :at], users[batch[USER]][:, None], encoded.fields[:, at + 1 :]
-    encoded = replace(encoded, fields=torch.cat(parts, 1))
+    made = users[batch[USER]][:, None]
+    given = encoded.fields if encoded.plain is None else encoded.plain
+    fields, plain = (torch.cat([each[:, :at], made, each[:, at + 1 :]], 1) for each in (encoded.fields, given))
+    encoded = replace(encoded, fields=fields, plain=plain)
     if "candidate" not in batch:
         return encoded
     return replace(encoded, candidate=items[batch["candidate"]], cross=batch.get("cross"))

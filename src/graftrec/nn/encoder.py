@@ -339,7 +339,7 @@ class Encoder(nn.Module):
         attributes = self._attributes(batch, stream, by) if by else None
         return Encoded(
             self.dropout(together), history, mask, candidate, cross, stream.name, times, hidden,
-            attributes=attributes, items=items, kinds=kinds,
+            attributes=attributes, items=items, kinds=kinds, plain=together,
         )  # fmt: skip
 
 

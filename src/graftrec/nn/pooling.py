@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,12 @@ def asked(encoded: Encoded, at: Mapping[str, int]) -> Tensor:
     return encoded.fields[:, at[encoded.stream]]
 
 
+def asked_plainly(encoded: Encoded, at: Mapping[str, int]) -> Tensor:
+    """The same field (B, D) as it was before dropout."""
+    plain = encoded.fields if encoded.plain is None else encoded.plain
+    return asked(replace(encoded, fields=plain), at)
+
+
 def must_have_history(trunk: str, history: bool) -> None:
     """ValueError unless there is one."""
     if not history:
@@ -50,6 +57,13 @@ def events_of(encoded: Encoded) -> tuple[Tensor, Tensor]:
     return encoded.history, encoded.mask
 
 
+def items_of(encoded: Encoded) -> Tensor:
+    """The items of the events alone (B, L, D), without age, behaviour and dropout."""
+    if encoded.items is None:
+        raise ValueError("The trunk compares items, and got a batch without the items of its history.")
+    return encoded.items
+
+
 def from_start(encoded: Encoded) -> tuple[Tensor, Tensor]:
     """Each history from its first event, (B, M, D), and (B, M) bool where there is one; M is the longest.
 
@@ -58,6 +72,11 @@ def from_start(encoded: Encoded) -> tuple[Tensor, Tensor]:
     history, mask = events_of(encoded)
     packed = Packed(mask)
     return packed.padded(packed.tokens(history)), packed.there()
+
+
+def items_from_start(encoded: Encoded) -> Tensor:
+    """The items alone of the events that `from_start` gives: (B, M, D)."""
+    return from_start(replace(encoded, history=items_of(encoded)))[0]
 
 
 def softmax(scores: Tensor, there: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Aside, Encoded
 from graftrec.nn.mlp import mlp
-from graftrec.nn.pooling import Attention, asked, from_start, last, must_have_history, places
+from graftrec.nn.pooling import Attention, asked, from_start, items_from_start, last, must_have_history, places
 from graftrec.trunks.base import Trunk, masked_mean
 
 
@@ -22,7 +22,8 @@ class CLSR(Trunk):
     fusion: g the last state of a third GRU(e), e_a the item asked about
     attention(x, q) = sum_j softmax_j(MLP([k_j; q; k_j - q; k_j * q])) x_j, k_j = W x_j
 
-    Its own losses, with p_l the mean of the history and p_s that of its newest events, which stand for the interests:
+    Its own losses, with p_l the mean of the history's items and p_s that of its newest, which stand for the interests
+    (both without the events' age, behaviour and dropout):
     contrast:     b(l, p_l, p_s) + b(p_l, l, s) + b(s, p_s, p_l) + b(p_s, s, l), b(a, p, q) = softplus(a . q - a . p)
     discrepancy:  cos(q_l, the start of q_s)
 
@@ -82,18 +83,18 @@ class CLSR(Trunk):
         context = last(self.context(events)[0], there)
         alpha = torch.sigmoid(self.alpha(torch.cat([context, asked(encoded, self.item), long, short], 1)))
         if encoded.aside is not None and self.contrast:
-            encoded.aside.append(self._contrast(long, short, events, there))
+            encoded.aside.append(self._contrast(long, short, items_from_start(encoded), there))
         if encoded.aside is not None and self.discrepancy:
             alike = F.cosine_similarity(lasting, first)
             encoded.aside.append(Aside(self.discrepancy * alike.sum(), there.new_tensor(len(alike), dtype=torch.int64)))
         z = self.fuse(torch.cat([encoded.fields.flatten(1), alpha * long + (1 - alpha) * short], 1))
         return dict.fromkeys(tasks, z)
 
-    def _contrast(self, long: Tensor, short: Tensor, events: Tensor, there: Tensor) -> Aside:
+    def _contrast(self, long: Tensor, short: Tensor, items: Tensor, there: Tensor) -> Aside:
         """Each interest (B, D) is nearer to its proxy than to the other's, and each proxy to its own interest."""
         count = there.sum(1)
         newest = there & (torch.arange(there.shape[1], device=there.device) >= (count - self.newest)[:, None])
-        lasting, recent = masked_mean(events, there), masked_mean(events, newest)
+        lasting, recent = masked_mean(items, there), masked_mean(items, newest)
         apart, between = lasting - recent, long - short
         pairs = torch.stack([-long * apart, short * apart, -lasting * between, recent * between])
         loss = F.softplus(pairs.sum(2)).sum(0)

@@ -10,23 +10,24 @@ from torch import Tensor, nn
 
 from graftrec.batch import Aside, Encoded
 from graftrec.nn.mlp import mlp
-from graftrec.nn.pooling import asked, from_start, must_have_history, places, softmax
+from graftrec.nn.pooling import asked, from_start, items_from_start, must_have_history, places, softmax
 from graftrec.trunks.base import Trunk
 
 
 class DIEN(Trunk):
     """z = f([fields; last of AUGRU(h, a)]), h = GRU(e), a_t = softmax_t(h_t W e_a): how the interest in a evolved.
 
-    Its own loss: alpha mean_t [-log sigmoid(h_t . e_{t+1}) - log(1 - sigmoid(h_t . e'))]: h_t tells the event that
-    follows from a drawn one e'.
+    Its own loss: alpha mean_t [-log sigmoid(h_t . i_{t+1}) - log(1 - sigmoid(h_t . i'))]: h_t tells the item i of
+    the event that follows from a drawn one i', both without the event's age, its behaviour and dropout.
 
     G. Zhou et al., Deep Interest Evolution Network for Click-Through Rate Prediction, AAAI 2019,
     https://arxiv.org/abs/1809.03672, equations 2 to 7 and 12 to 15.
 
-    Where we differ: e' is another event of the batch, any but e_{t+1} itself, so what is popular is drawn often (the
-    paper: an item that was not clicked); the mean is over all events that have one behind them (equation 6 sums those
-    of one history). Recurrent layers have the two biases of `nn.GRU`. The AUGRU is a loop over the longest history of a
-    batch.
+    Where we differ: i' is that of another event of the batch, any but the one that follows, so what is popular is drawn
+    often (the paper: an item that was not clicked); the mean is over all events that have one behind them (equation 6
+    sums those of one history); the paper's e, which h_t is compared with, is item and category, ours the item with all
+    that is known of it. Recurrent layers have the two biases of `nn.GRU`. The AUGRU is a loop over the longest history
+    of a batch.
 
     Args:
         item: the field that interests are compared with; every stream has it. auxiliary: alpha, at least 0.
@@ -58,17 +59,17 @@ class DIEN(Trunk):
         events, there = from_start(encoded)
         interests, _ = self.extractor(events)
         if encoded.aside is not None and self.auxiliary:
-            encoded.aside.append(self._follows(interests, events, there))
+            encoded.aside.append(self._follows(interests, items_from_start(encoded), there))
         query = self.attention(asked(encoded, self.item))
         scores = torch.bmm(interests, query[:, :, None]).squeeze(2)
         evolved = self.evolution(interests, softmax(scores, there))
         z = self.fuse(torch.cat([encoded.fields.flatten(1), evolved], 1))
         return dict.fromkeys(tasks, z)
 
-    def _follows(self, interests: Tensor, events: Tensor, there: Tensor) -> Aside:
-        """The loss of states (B, M, D), by which each tells the next of the events (B, M, D) from a drawn one."""
+    def _follows(self, interests: Tensor, items: Tensor, there: Tensor) -> Aside:
+        """The loss of states (B, M, D), by which each tells the next of the items (B, M, D) from a drawn one."""
         behind = there[:, 1:]
-        states, others = interests[:, :-1][behind], events[there]
+        states, others = interests[:, :-1][behind], items[there]
         own = (there.flatten().cumsum(0).view(there.shape) - 1)[:, 1:][behind]  # where the next one is among others
         further = torch.randint(1, max(2, len(others)), own.shape, device=own.device)
         drawn = others[(own + further) % max(1, len(others))]

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.mlp import mlp
-from graftrec.nn.pooling import asked, events_of, must_have_history, places, softmax
+from graftrec.nn.pooling import asked, asked_plainly, events_of, items_of, must_have_history, places, softmax
 from graftrec.trunks.base import Trunk
 
 
 class SIM(Trunk):
     """z = f([fields; head_1; ...; head_q]): first the ``top`` events by r_j, then attention on those alone.
 
-    soft search:  r_j = e_j . e_a, of the event and the item a asked about
+    soft search:  r_j = i_j . i_a, of the event's item and the item a asked about, both without dropout
     hard search:  r_j = 1 if both are of one category, else 0: no event of another; of its own the newest
     attention:    head_i = sum_j softmax_j(W_i e_j . V_i e_a) e_j
 
@@ -61,7 +61,11 @@ class SIM(Trunk):
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         item = asked(encoded, self.item)
         history, mask = events_of(encoded)
-        scores = self._category(encoded, mask) if self.by else self._like(history, item)
+        scores = (
+            self._category(encoded, mask)
+            if self.by
+            else self._like(items_of(encoded), asked_plainly(encoded, self.item))
+        )
         events, there = self._search(history, mask, scores)
         key = self.key(events).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, top, D)
         query = self.query(item).unflatten(1, (self.heads, -1))[..., None]
@@ -71,9 +75,9 @@ class SIM(Trunk):
         return dict.fromkeys(tasks, z)
 
     @torch.no_grad()  # which events are taken has no slope
-    def _like(self, history: Tensor, item: Tensor) -> Tensor:
-        """r of soft search (B, L)."""
-        return torch.bmm(history, item[:, :, None]).squeeze(2)
+    def _like(self, items: Tensor, item: Tensor) -> Tensor:
+        """r of soft search (B, L), of items (B, L, D) and the one asked about (B, D)."""
+        return torch.bmm(items, item[:, :, None]).squeeze(2)
 
     def _category(self, encoded: Encoded, mask: Tensor) -> Tensor:
         """Of events (B, L) of the item's category the place, so that the newest come first; of others -inf."""

@@ -29,7 +29,8 @@ def encoded() -> Encoded:
     fields = torch.randn(len(COUNTS), 3, WIDTH, generator=random, dtype=torch.float64)
     history = torch.randn(len(COUNTS), LENGTH, WIDTH, generator=random, dtype=torch.float64)
     mask = torch.arange(LENGTH) >= LENGTH - torch.tensor(COUNTS)[:, None]
-    return Encoded(fields, history, mask, stream="s")
+    items = torch.randn(len(COUNTS), LENGTH, WIDTH, generator=random, dtype=torch.float64)
+    return Encoded(fields, history, mask, stream="s", items=items)
 
 
 def rows(e: Encoded) -> list[tuple[Tensor, list[Tensor]]]:
@@ -37,6 +38,12 @@ def rows(e: Encoded) -> list[tuple[Tensor, list[Tensor]]]:
     assert e.history is not None
     events = [list(e.history[row, LENGTH - count :]) for row, count in enumerate(COUNTS)]
     return list(zip(e.fields, events, strict=True))
+
+
+def items(e: Encoded) -> list[list[Tensor]]:
+    """Of each row the items of its events alone, each (D,)."""
+    assert e.items is not None
+    return [list(e.items[row, LENGTH - count :]) for row, count in enumerate(COUNTS)]
 
 
 def layers(net: nn.Module, x: Tensor, relu_last: bool) -> Tensor:

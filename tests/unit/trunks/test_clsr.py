@@ -5,7 +5,7 @@ from dataclasses import replace
 import compared
 import pytest
 import torch
-from compared import ITEM, USER, WIDTH, attention, encoded, gru, layers, made, rows
+from compared import ITEM, USER, WIDTH, attention, encoded, gru, items, layers, made, rows
 
 from graftrec.trunks.clsr import CLSR
 
@@ -47,7 +47,7 @@ def test_its_own_losses_are_their_equations() -> None:
         return -(1 / (1 + (a @ far - a @ near).exp())).log()
 
     contrast, alike, several = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64), 0
-    for fields, events in rows(e):
+    for (fields, events), told in zip(rows(e), items(e), strict=True):
         lasting, first = (trunk.queries.weight @ fields[USER] + trunk.queries.bias).split(WIDTH)
         alike += lasting @ first / (lasting @ lasting * (first @ first)).sqrt()
         if len(events) <= 2:
@@ -55,7 +55,7 @@ def test_its_own_losses_are_their_equations() -> None:
         several += 1
         long = attention(trunk.long, events, lasting)
         short = attention(trunk.short, gru(trunk.evolution, events), gru(trunk.intention, events, first)[-1])
-        whole, newest = sum(events) / len(events), (events[-1] + events[-2]) / 2
+        whole, newest = sum(told) / len(told), (told[-1] + told[-2]) / 2
         contrast += nearer(long, whole, newest) + nearer(whole, long, short)
         contrast += nearer(short, newest, whole) + nearer(newest, short, long)
     assert [int(own.cases) for own in aside] == [several, len(e.fields)]

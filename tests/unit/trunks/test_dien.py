@@ -5,10 +5,10 @@ from dataclasses import replace
 import compared
 import pytest
 import torch
-from compared import ITEM, WIDTH, encoded, gru, layers, made, rows
+from compared import ITEM, WIDTH, encoded, gru, items, layers, made, rows
 from torch import nn
 
-from graftrec.batch import Aside, Encoded
+from graftrec.batch import Aside
 from graftrec.trunks.dien import AUGRU, DIEN
 
 
@@ -61,12 +61,12 @@ def test_its_own_loss_tells_the_event_that_follows_from_another(further: int, mo
 
     monkeypatch.setattr(torch, "randint", fixed)
     trunk(replace(e, aside=aside), ["a"])
-    everything = [event for _, events in rows(e) for event in events]
+    everything = [item for own in items(e) for item in own]
     expected, count, before = 0.0, 0, 0
-    for _, events in rows(e):
+    for (_, events), told in zip(rows(e), items(e), strict=True):
         for t, state in enumerate(gru(trunk.extractor, events)[:-1]):
             drawn = everything[(before + t + 1 + further) % len(everything)]
-            expected -= sigmoid(state @ events[t + 1]).log() + (1 - sigmoid(state @ drawn)).log()
+            expected -= sigmoid(state @ told[t + 1]).log() + (1 - sigmoid(state @ drawn)).log()
             count += 1
         before += len(events)
     assert asked == [(1, len(everything))]  # another event, whatever is drawn
@@ -88,9 +88,8 @@ def test_nobody_asks_for_its_own_loss_in_an_evaluation_and_weight_0_gives_none()
 
 def test_without_two_events_in_a_row_its_own_loss_is_0() -> None:
     e, aside = encoded(), []
-    assert e.history is not None
     for mask in (torch.zeros(5, 6, dtype=torch.bool), torch.arange(6).expand(5, 6) == 5):
-        made(DIEN)(Encoded(e.fields, e.history, mask, stream="s", aside=aside), ["a"])
+        made(DIEN)(replace(e, mask=mask, aside=aside), ["a"])
     assert [(float(own.total.detach()), int(own.cases)) for own in aside] == [(0, 0), (0, 0)]
 
 

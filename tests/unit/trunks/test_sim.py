@@ -6,7 +6,7 @@ from dataclasses import replace
 import compared
 import pytest
 import torch
-from compared import ITEM, WIDTH, encoded, layers, made, mixed, rows
+from compared import ITEM, WIDTH, encoded, items, layers, made, mixed, rows
 
 from graftrec.batch import Encoded
 from graftrec.trunks.sim import SIM
@@ -16,9 +16,10 @@ from graftrec.trunks.sim import SIM
 def test_it_is_its_equations(top: int) -> None:
     trunk, e = made(SIM, top=top, heads=3), encoded()
     z = trunk(e, ["a"])["a"]
-    for row, (fields, events) in enumerate(rows(e)):
+    for row, ((fields, events), told) in enumerate(zip(rows(e), items(e), strict=True)):
         item = fields[ITEM]
-        nearest = sorted(events, key=lambda event: float(event @ item), reverse=True)[:top]
+        order = sorted(range(len(told)), key=lambda at: float(told[at] @ item), reverse=True)
+        nearest = [events[at] for at in order[:top]]
         interests = []
         for key, query in zip(trunk.key.weight.split(WIDTH), trunk.query.weight.split(WIDTH), strict=True):
             interests.append(mixed([(key @ event) @ (query @ item) for event in nearest], nearest))
@@ -37,7 +38,7 @@ def test_it_finds_what_is_like_the_item_among_5000_events() -> None:
             history[row, -1] = 9.0  # nearest of all, were it there
     mask = torch.ones(2, length, dtype=torch.bool)
     mask[:, -1] = False
-    trunk(Encoded(fields, history, mask, stream="s"), ["a"])["a"].sum().backward()
+    trunk(Encoded(fields, history, mask, stream="s", items=history.detach()), ["a"])["a"].sum().backward()
     assert history.grad is not None
     reached = history.grad.any(2)
     for row, found in enumerate(like):
