@@ -24,18 +24,23 @@ def watched(module: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def gramian(losses: Sequence[Tensor], at: Sequence[Tensor], own: bool) -> Tensor:
+def gramian(losses: Sequence[Tensor], at: Sequence[Tensor], own: bool, scale: Tensor | None = None) -> Tensor:
     """Inner products (T, T) of the gradients of ``losses`` (T of them) at the tensors ``at``, over all processes.
 
     Gradients at parameters are averaged over processes and then multiplied, as an average of Gramians would be another
     matrix. Outputs are each process's ``own`` rows, and a loss is scaled by the number of processes (`masked_mean`):
     there the Gramians add up, divided by the square of that number.
+
+    Args:
+        scale: what a backward pass in float16 is multiplied with on its way (a scalar above 0, as of a `GradScaler`);
+            without it small gradients vanish there. What overflows is NaN in the Gramian, as it is in the step.
     """
     parts = []
     for loss in losses:
-        found = torch.autograd.grad(loss, list(at), retain_graph=True, allow_unused=True, materialize_grads=True)
+        scaled = loss if scale is None else loss * scale
+        found = torch.autograd.grad(scaled, list(at), retain_graph=True, allow_unused=True, materialize_grads=True)
         parts.append(torch.cat([gradient.flatten().float() for gradient in found]))
-    jacobian = torch.stack(parts)
+    jacobian = torch.stack(parts) if scale is None else torch.stack(parts) / scale
     several = world()
     if several > 1 and not own:
         dist.all_reduce(jacobian)

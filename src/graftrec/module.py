@@ -278,14 +278,13 @@ class GraftModule(pl.LightningModule):
 
         Only the balancer learns from this: running means of the trunk are as they were.
         """
-        state = self.trunk.state_dict(keep_vars=True).values()
-        running = [(part, part.clone()) for part in state if not isinstance(part, nn.Parameter)]
+        running = [(buffer, buffer.clone()) for buffer in kept_buffers(self.trunk)]
         self.on_train_batch_start({}, batch_idx)  # the same dropout, and the same negatives
         with torch.no_grad(), self.trainer.precision_plugin.train_step_context():
             mean = averages(self._losses(batches, None))
             self.balancer.look(self._vector({name: mean[name] * self.weight(name) for name in mean}))
-            for part, value in running:
-                part.copy_(value)
+            for buffer, before in running:
+                buffer.copy_(before)
 
     def _gramian(self, losses: list[Tensor], outputs: list[Tensor]) -> Tensor | None:
         """Of the tasks' gradients at the place that the balancer names; None where nothing trains there."""
@@ -465,3 +464,13 @@ class GraftModule(pl.LightningModule):
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def kept_buffers(module: nn.Module) -> list[Tensor]:
+    """What changes in training beside weights: buffers that checkpoints hold. Others are constants, often large."""
+    return [
+        buffer
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None and name not in part._non_persistent_buffers_set
+    ]

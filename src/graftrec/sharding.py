@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
-STEPS = ("training_step", "validation_step", "test_step")
+STEPS = ("training_step", "look_again", "validation_step", "test_step")
 
 
 def shard(module: nn.Module, blocks: list[nn.Module], whole: set[nn.Parameter], mesh: DeviceMesh) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.balancers.base import Balancer
+from graftrec.balancers.famo import Famo
 from graftrec.balancers.sum import Sum
 from graftrec.balancers.uncertainty import Uncertainty
 from graftrec.batch import Aside, Batch, Encoded
@@ -28,7 +29,7 @@ from graftrec.heads.mlp import Mlp
 from graftrec.keeper import Keeper
 from graftrec.losses.cross_entropy import CrossEntropy
 from graftrec.losses.squared import Squared
-from graftrec.module import GraftModule
+from graftrec.module import GraftModule, kept_buffers
 from graftrec.nn.encoder import Encoder
 from graftrec.phases import quiet
 from graftrec.report.logs import CsvLog
@@ -66,7 +67,9 @@ def module(
     torch.manual_seed(seed)
     encoder = Encoder(SCHEMA, WIDTH, dropout=dropout)
     trunk = SharedBottom(2, WIDTH, True, [5], dropout=dropout)
-    recommend = Recommendation(Mlp(5, WIDTH, 1, hidden=[6], dropout=dropout), Squared(), "baskets", "bought", BOUGHT, k=2)
+    recommend = Recommendation(
+        Mlp(5, WIDTH, 1, hidden=[6], dropout=dropout), Squared(), "baskets", "bought", BOUGHT, k=2
+    )
     interest = Classification(Linear(5, classes=KINDS), CrossEntropy(), "baskets", "kind", KIND, weight=0.25)
     relevance = Regression(Dot(WIDTH, WIDTH), Squared(), "pairs", "similarity", SIMILAR, reads="encoder", weight=2.0)
     tasks: dict[str, Task] = {"interest": interest, "recommend": recommend, "relevance": relevance}
@@ -298,6 +301,113 @@ def test_losses_are_looked_at_only_every_so_often(monkeypatch: pytest.MonkeyPatc
     assert "train/loss/total" in logged
 
 
+# --- the same batch once more
+
+
+def learned_from(model: GraftModule, folder: Path, *batches: dict[str, Batch]) -> None:
+    """Fit to these batches, one step for each."""
+    with quiet():
+        trainer = pl.Trainer(
+            max_epochs=1, logger=False, accelerator="cpu", devices=1, num_sanity_val_steps=0, limit_val_batches=0,
+            enable_model_summary=False, enable_progress_bar=False, enable_checkpointing=False, default_root_dir=folder,
+        )  # fmt: skip
+        trainer.fit(model, Batches(batches), Batches(evaluation()))
+
+
+def test_famo_compares_a_batch_before_and_after_its_step(tmp_path: Path) -> None:
+    balancer = Famo(list(ROLES_OF))
+    model, batches = module(balancer), training()
+    before = losses(model, batches)
+    learned_from(model, tmp_path, batches)
+    after = losses(model, batches)
+    w = torch.zeros(3, requires_grad=True)  # as in the authors' code
+    fallen = torch.tensor([math.log(before[name] / after[name]) for name in ROLES_OF])
+    assert fallen.abs().min() > 1e-4
+    (gradient,) = torch.autograd.grad(w.softmax(-1), w, grad_outputs=fallen)
+    torch.testing.assert_close(balancer.first, 0.1 * gradient, rtol=1e-3, atol=1e-6)
+    assert balancer.updates == 1
+
+
+class Counting(Trunk):
+    """Counts how often it has run in training, as running means do, and keeps a large constant."""
+
+    def __init__(self, inner: Trunk) -> None:
+        super().__init__()
+        self.inner, self.out_dim = inner, inner.out_dim
+        self.register_buffer("runs", torch.zeros(()))
+        self.register_buffer("graph", torch.zeros(1000), persistent=False)
+        self.runs: Tensor
+
+    def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
+        self.runs += self.training
+        found: dict[str, Tensor] = self.inner(encoded, tasks)
+        return found
+
+    def meeting(self) -> nn.Module:
+        return self.inner.meeting()
+
+
+def test_a_second_look_draws_the_same_and_leaves_no_trace_in_the_trunk(tmp_path: Path) -> None:
+    balancer = Famo(list(ROLES_OF), decay=0.0)
+    model = module(balancer, dropout=0.5)
+    model.trunk = Counting(model.trunk)
+    assert [part.numel() for part in kept_buffers(model.trunk)] == [1]
+    model._optimize = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
+    learned_from(model, tmp_path, training(0), training(1))
+    assert balancer.updates == 2
+    assert balancer.logits.tolist() == [0, 0, 0]  # weights have not moved, so no loss has
+    assert model.trunk.runs == 2
+
+
+def test_other_balancers_read_a_batch_once(tmp_path: Path) -> None:
+    for balancer, times in ((Sum(), 1), (Famo(list(ROLES_OF), look="next"), 1), (Famo(list(ROLES_OF)), 2)):
+        model, runs = module(balancer), []
+        model.trunk.register_forward_hook(lambda *_, runs=runs: runs.append(1))
+        learned_from(model, tmp_path, training())
+        assert len(runs) == times
+
+
+# --- the trunk's own, once a step
+
+
+class Sparse(Trunk):
+    """Reads any stream, and has a penalty on its weights."""
+
+    out_dim = 5
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength, self.last = strength, nn.Linear(WIDTH, 5)
+
+    def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
+        return dict.fromkeys(tasks, self.last(encoded.fields.mean(1)))
+
+    def penalty(self) -> Tensor | None:
+        return self.strength * self.last.weight.abs().sum() if self.strength else None
+
+    def meeting(self) -> nn.Module:
+        return self.last
+
+
+def test_a_penalty_on_weights_counts_once_a_step_however_many_streams_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, runs = module(), []
+    watched(model, monkeypatch)
+    monkeypatch.setattr(model, "log", lambda *_: None)
+    model.task("relevance").reads, model.task("relevance").head = "trunk", Dot(5, WIDTH)
+    model.trunk = trunk = Sparse(0.0)
+    trunk.register_forward_hook(lambda *_: runs.append(1))
+    bare = model.training_step(training(), 0)
+    assert len(runs) == 2
+    trunk.strength = 3.0
+    total = model.training_step(training(), 0)
+    torch.testing.assert_close(total - bare, 3 * trunk.last.weight.abs().sum())
+    model.phase = Phase("aside", ("shared",), 1)
+    model.task("relevance").reads, model.task("relevance").head = "encoder", Dot(WIDTH, WIDTH)
+    alone = model.training_step(training(), 0)  # nobody reads the trunk
+    trunk.strength = 0.0
+    torch.testing.assert_close(alone, model.training_step(training(), 0))
+
+
 # --- forward
 
 
@@ -319,6 +429,20 @@ def test_evaluation_gives_each_batch_to_the_tasks_that_it_is_for(monkeypatch: py
     for number, batch in enumerate(evaluation()):
         model.validation_step(batch, number)
     assert seen == ["interest", "recommend", "relevance"]
+
+
+def test_users_and_items_are_spread_once_a_step_and_once_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = module()
+    at: list[int] = []
+    monkeypatch.setattr("graftrec.spreading.spread", lambda *_: at.append(model.global_step) or {})
+    assert len(evaluation()) == 3
+    fit(model, tmp_path, steps=3)
+    assert at == [0, 1, 2, 3, 3]  # three steps, the validation after them and the test
+    for _ in range(2):
+        model.validation_step(evaluation()[0], 0)  # in no evaluation: weights may have moved
+    assert len(at) == 7
 
 
 # --- score

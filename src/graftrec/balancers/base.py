@@ -29,6 +29,7 @@ class Balancer(nn.Module, ABC):
     needs_gramian: bool = False
     additive: bool = False  # True: balancing parts of a batch and taking the mean is balancing the whole
     at: Place = "layer"  # where gradients are compared
+    looks_again: bool = False  # True: `look` is told what the losses of a batch are after the step that it was for
 
     # What tests hold a method to. Scale-invariant: the direction of the update does not depend on the unit of a loss,
     # so neither do role weights and lambda_shared
@@ -39,6 +40,9 @@ class Balancer(nn.Module, ABC):
     @abstractmethod
     def forward(self, losses: Tensor, gramian: Tensor | None = None) -> Tensor:
         """The scalar that one ordinary backward minimises."""
+
+    def look(self, losses: Tensor) -> None:
+        """The losses (T,) of the last ``forward`` once more, after its step; a step that was left out has no look."""
 
 
 class GramianBalancer(Balancer):

@@ -17,13 +17,14 @@ class Trunk(nn.Module, ABC):
     Args (completed by the program, as far as a trunk takes them): ``fields`` F, ``width`` D, ``history`` whether a
     history comes with the fields, ``tasks`` the names of all tasks that read the trunk, sources first; ``streams`` the
     streams that it reads: name -> names of the fields (F) there, in their order; ``edges`` who chose what in the
-    training rows of each of these.
+    training rows of each of these; ``behaviours`` how many an event of the history of each of these can be, 0 if that
+    is not told.
     """
 
     out_dim: int
     sequential: bool = False  # True: z is (B, L, out_dim), one for each event; (B, 1, out_dim) where the last is asked
     cloze: bool = False  # True: z says what was hidden, and `Encoded.hidden` says where; others refuse a batch with it
-    uses_candidate: bool = False  # True: the trunk reads the candidate, and ranking repeats it per block of items
+    by_name: bool = False  # True: it reads fields by their names; an interaction in front must keep them
     spreads: tuple[str, ...] = ()  # streams whose users and items are what `spread` makes of all of them
     by: str = ""  # an attribute of the items of the history, whose ids it reads: `Encoded.attributes`
 
@@ -31,7 +32,8 @@ class Trunk(nn.Module, ABC):
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         """Representation z (B, out_dim) for each of ``tasks``, or (B, L, out_dim) if the trunk is `sequential`.
 
-        Losses of the trunk's own go to `Encoded.aside`, if it is there; they are added to the tasks' balanced one.
+        Losses of the trunk's own about these rows go to `Encoded.aside`, if it is there; they are added to the tasks'
+        balanced one, as `penalty` is.
         """
 
     def spread(self, known: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -40,6 +42,10 @@ class Trunk(nn.Module, ABC):
         It runs once a step. The user's field of a row and the candidates are then taken from what it gives.
         """
         return dict(known)
+
+    def penalty(self) -> Tensor | None:
+        """A loss of the trunk's weights alone, weighted: it is added once a step, however many streams are read."""
+        return None
 
     @abstractmethod
     def meeting(self) -> nn.Module:
@@ -69,6 +75,13 @@ def sequence_of(trunk: Trunk, encoded: Encoded) -> tuple[Tensor, Tensor]:
             "set history.mask=0 or trunk=bert4rec."
         )
     return encoded.history, encoded.mask
+
+
+def place_of(stream: str, streams: Sequence[str]) -> int:
+    """Where a stream stands among those that a trunk was built for; ValueError for another."""
+    if stream not in streams:
+        raise ValueError(f"stream should be one of {list(streams)}. Found '{stream}'.")
+    return streams.index(stream)
 
 
 def flat(encoded: Encoded) -> Tensor:

@@ -115,7 +115,7 @@ def test_what_is_learned_rests_with_its_task(cls: type[Any]) -> None:
 
 
 def test_famo_falls_at_one_relative_rate() -> None:
-    balancer = Famo(AB, lr=0.1, decay=0.0)
+    balancer = Famo(AB, lr=0.1, decay=0.0, look="next")
     close(weights(balancer, 1, 4), 1.6, 0.4)  # 2 (z / L) / sum (z / L) with z = 1/2
     # a fell to a half, b not at all: the gradient is z (log 2 - log 2 / 2) = +-log 2 / 4; Adam's first step is its sign
     found = weights(balancer, 0.5, 4)
@@ -126,7 +126,7 @@ def test_famo_falls_at_one_relative_rate() -> None:
 
 
 def test_famo_is_adam_on_the_logits() -> None:
-    balancer = Famo(["a", "b", "c"], lr=0.05, decay=0.01)
+    balancer = Famo(["a", "b", "c"], lr=0.05, decay=0.01, look="next")
     logits = torch.zeros(3, requires_grad=True)
     adam = torch.optim.Adam([logits], lr=0.05, weight_decay=0.01)
     losses = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) + 0.1
@@ -137,6 +137,50 @@ def test_famo_is_adam_on_the_logits() -> None:
             logits.softmax(0).backward((before / after).log())
             adam.step()
     torch.testing.assert_close(balancer.logits, logits.detach(), rtol=1e-4, atol=1e-5)
+
+
+class Official:
+    """FAMO's weights as its authors' code and LibMTL update them, by autograd and torch's own Adam."""
+
+    def __init__(self, tasks: int) -> None:
+        self.w = torch.zeros(tasks, requires_grad=True)
+        self.adam = torch.optim.Adam([self.w], lr=0.025, weight_decay=0.001)
+
+    def step(self, before: Tensor, after: Tensor) -> None:
+        fallen = (before + 1e-8).log() - (after + 1e-8).log()
+        (self.w.grad,) = torch.autograd.grad(self.w.softmax(-1), self.w, grad_outputs=fallen)
+        self.adam.step()
+
+
+def falling(step: int) -> Tensor:
+    """Losses of two tasks, of which one falls four times as fast."""
+    return torch.tensor([0.2 + 0.5 * math.exp(-step / 150), 0.4 + 0.3 * math.exp(-step / 600)])
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.3])
+def test_famo_adapts_as_the_authors_do_however_much_batches_differ(spread: float) -> None:
+    balancer, next_batch, official = Famo(AB), Famo(AB, look="next"), Official(2)
+    random = torch.Generator().manual_seed(0)
+    for step in range(100):
+        batch = torch.exp(spread * torch.randn(2, generator=random))
+        before, after = falling(step) * batch, falling(step + 1) * batch
+        balancer(before)
+        balancer.look(after)
+        next_batch(before)
+        official.step(before, after)
+    torch.testing.assert_close(balancer.logits, official.w.detach(), rtol=1e-3, atol=1e-4)
+    apart = [float(x[0] - x[1]) for x in (balancer.logits, next_batch.logits)]
+    assert apart[0] < -1
+    assert apart[1] == pytest.approx(apart[0], rel=0.05) if not spread else apart[1] > 0.4 * apart[0]
+    weights(balancer, 0.5, 0.5)
+    z = balancer.logits.softmax(0)
+    close(weights(balancer, 0.5, 0.5), *(2 * z).tolist())
+
+
+def test_famo_of_one_task_needs_no_second_look() -> None:
+    assert Famo(AB).looks_again
+    assert not Famo(["a"]).looks_again
+    assert not Famo(AB, look="next").looks_again
 
 
 def test_stch_is_a_smooth_maximum_of_relative_losses() -> None:
@@ -168,8 +212,9 @@ def test_a_negative_loss_is_named(balancer: Balancer) -> None:
         (Stch, {"warmup": 0}, "warmup should be at least 1"),
         (Famo, {"lr": 0.0}, "lr should be above 0"),
         (Famo, {"decay": -1.0}, "decay should be at least 0"),
+        (Famo, {"look": "twice"}, "look should be again or next. Found twice"),
     ],
 )
-def test_wrong_values_are_named(cls: type[Any], settings: dict[str, float], words: str) -> None:
+def test_wrong_values_are_named(cls: type[Any], settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         cls(AB, **settings)
