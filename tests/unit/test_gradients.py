@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,49 @@ def test_the_gramian_is_the_jacobian_times_itself() -> None:
     flat = torch.cat([part.flatten(1) for part in jacobian], 1)
     torch.testing.assert_close(gramian(losses, [w, v], own=False), flat @ flat.T)
     assert gramian(losses, [w], own=False)[2].tolist() == [0, 0, 0]  # the third does not reach w
+
+
+def halves(strength: float, half: bool, scale: Tensor | None = None) -> Tensor:
+    """The Gramian of two tasks, ``strength`` times as large, from a backward pass in float16 or float32."""
+    torch.manual_seed(0)
+    shared = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU())
+    heads = [nn.Linear(64, 1) for _ in range(2)]
+    x, labels = torch.randn(4096, 32), [(torch.rand(4096) < p).float() for p in (0.3, 0.01)]
+    with torch.autocast("cpu", dtype=torch.float16, enabled=half):
+        logits = [head(shared(x)).squeeze(1).float() for head in heads]
+    losses = [
+        strength * nn.functional.binary_cross_entropy_with_logits(*each) for each in zip(logits, labels, strict=True)
+    ]
+    return gramian(losses, list(shared[2].parameters()), own=False, scale=scale)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.1, 0.01, 0.001])
+def test_gradients_of_float16_are_scaled_before_they_vanish(strength: float) -> None:
+    exact = halves(strength, half=False)
+    scaled = halves(strength, half=True, scale=torch.tensor(2.0**16))
+    torch.testing.assert_close(scaled, exact, rtol=0.02, atol=0)
+    cosine = [found[0, 1] / (found[0, 0] * found[1, 1]).sqrt() for found in (scaled, exact)]
+    assert float(cosine[0]) == pytest.approx(float(cosine[1]), abs=5e-3)
+
+
+def test_the_module_scales_by_what_its_step_is_scaled_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        made, rows = model(Watching("layer"), False), batch(slice(None))
+        made._trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))  # type: ignore[assignment]
+        seen: list[Tensor | None] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(
+                "graftrec.module.gramian", lambda *a, seen=seen, **k: seen.append(k["scale"]) or gramian(*a, **k)
+            )
+            with watched(made.trunk.meeting()) as outputs:
+                logits = made("rows", rows["rows"], TASKS)
+            losses = [made.task(name).loss(logits[name], rows["rows"]) for name in TASKS]
+            found += [made._gramian(losses, outputs)]
+            made.balancer.at = "representation"
+            found += [made._gramian(losses, outputs)]
+        assert [None if scale is None else float(scale) for scale in seen] == 2 * [None if scaler is None else 1024.0]
+    torch.testing.assert_close(found[:2], found[2:])
 
 
 def test_at_the_layer_and_at_its_output_two_tasks_agree_on_the_sign() -> None:
