@@ -15,7 +15,7 @@ from graftrec.errors import UserError
 from graftrec.module import GraftModule
 from graftrec.sharding import state_of
 from graftrec.tasks.base import Task
-from graftrec.transfer.base import OPTIONAL, Past, Phase, State
+from graftrec.transfer.base import OPTIONAL, Past, Phase, State, share
 from graftrec.transfer.carry import carry, nearest
 
 
@@ -56,7 +56,8 @@ def begin(
             means.start(module, Past(states, loaded, teacher, trained))
     except ValueError as error:
         raise UserError(f"transfer, phase {phase.name}: {error}") from error
-    return module, lines
+    told = (*(means.told() for means in phase.means), share(module))
+    return module, [*lines, *(f"{phase.name}: {line}" for line in told if line)]
 
 
 def check_plan(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase]) -> dict[str, Task]:

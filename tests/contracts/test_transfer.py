@@ -77,7 +77,9 @@ def test_frozen_parameters_stay_others_move_and_the_checkpoint_is_what_was_judge
 
     def begin_and_keep(tree: Any, protocol: Any, phase: Phase, states: Any) -> tuple[GraftModule, list[str]]:
         module, lines = begin(tree, protocol, phase, states)
-        assert len(lines) == (phase.start_from is not None)
+        assert [line for line in lines if "->" in line] == lines[: phase.start_from is not None]
+        rests = not all(part.requires_grad for part in module.parameters())
+        assert any(line.startswith(f"{phase.name}: ") and " numbers train (" in line for line in lines) == rests
         begun.append((phase, {name: part.detach().clone() for name, part in module.named_parameters()}))
         return module, lines
 

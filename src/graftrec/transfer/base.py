@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Batch
 from graftrec.tasks.base import Task
+from graftrec.trunks.melu import MeLU
 
 ROLES = ("source", "target", "shared")
 SHARED = ("encoder.", "interaction.", "trunk.")  # what all tasks read; not every model has an interaction
@@ -53,6 +54,10 @@ class Means:
         Raises:
             ValueError: a model that has no place for them.
         """
+
+    def told(self) -> str:
+        """Which weights `build` has reached, and which not, to be reported; empty: it is not about weights."""
+        return ""
 
     def start(self, model: nn.Module, past: Past) -> None:
         """Look at the model and at what earlier phases left, before the first step.
@@ -121,6 +126,30 @@ class Transfer(ABC):
     @abstractmethod
     def phases(self) -> list[Phase]:
         """The phases in order; the last one leaves the model that is evaluated."""
+
+
+def changeable(model: nn.Module) -> nn.Module:
+    """The trunk of a model, in which parts can be put beside weights; ValueError where it steps on its own weights."""
+    trunk = model.get_submodule("trunk")
+    if isinstance(trunk, MeLU):
+        raise ValueError("the trunk MeLU takes steps on its own weights for each row, and would on what is put there.")
+    return trunk
+
+
+def share(model: nn.Module) -> str:
+    """How many numbers of a model train, by part; empty where all do."""
+    parts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        part, _, rest = name.partition(".")
+        part = "tables" if rest.startswith("tables.") else "heads" if part == "tasks" else part
+        count = parts.setdefault(part, [0, 0])
+        count[0] += parameter.numel() * parameter.requires_grad
+        count[1] += parameter.numel()
+    trained, whole = (sum(count[at] for count in parts.values()) for at in (0, 1))
+    if trained == whole:
+        return ""
+    each = ", ".join(f"{part} {own:,} of {of:,}" for part, (own, of) in parts.items() if of)
+    return f"{trained:,} of {whole:,} numbers train ({100 * trained / whole:.3g} %): {each}"
 
 
 def at_least_one(**numbers: int) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.utils import parametrize
 
-from graftrec.nn.adapted import LowRank, dense_layers
-from graftrec.nn.experts import BatchedLinear
-from graftrec.transfer.base import SHARED, Means, Phase, Transfer, at_least_one
+from graftrec.nn.adapted import LowRank, matrices
+from graftrec.transfer.base import SHARED, Means, Phase, Transfer, at_least_one, changeable
 from graftrec.transfer.rows import tables_of
 
 
@@ -21,8 +20,11 @@ class LoRA(Transfer):
     / r) A B with A (N, r) of zeros, so that a step costs what its rows cost. At the end all is merged: the model that
     serves is of the size that it was.
 
-    Where we differ: all dense layers of encoder, interaction and trunk are changed, those of experts each by itself
-    (there: attention alone); biases and norms rest, the head learns in full. `GRU4Rec`'s recurrent weights rest.
+    Where we differ: every matrix of encoder, interaction and trunk is changed, whoever holds it: of dense, recurrent
+    and embedding layers, of experts each by itself, and bare ones (there: attention alone). W_q, W_k and W_v of one
+    product are one W here and share A. No change is wider than its matrix: a rank of at least the smaller side reaches
+    all that full fine-tuning of it does. Biases, norms and gates rest, the head learns in full. The trunk `MeLU` is
+    refused: its forward pass takes steps on its weights, and would on A and B, which are gone when all is merged.
 
     Args:
         pretrain, finetune: epochs of the phases. rank: r. alpha: scale over r.
@@ -43,26 +45,36 @@ class LoRA(Transfer):
 
 
 class LowRankChanges(Means):
-    """Puts changes of low rank on dense layers and tables, and merges them at the end."""
+    """Puts changes of low rank on matrices and tables, and merges them at the end."""
 
     def __init__(self, rank: int, alpha: float) -> None:
         self.rank, self.scale = rank, alpha / rank
+        self._changed: list[tuple[str, nn.Module, str]] = []
 
     def build(self, model: nn.Module) -> None:
-        for layer in list(layers_of(model)):
-            parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, self.rank, self.scale))
+        changeable(model)
+        self._changed = list(matrices_of(model))
+        for _, part, name in self._changed:
+            parametrize.register_parametrization(part, name, LowRank(getattr(part, name), self.rank, self.scale))
         tables_of(model).adapt(self.rank, self.scale)
 
+    def told(self) -> str:
+        names = ", ".join(name for name, _, _ in self._changed)
+        return f"changes of rank {self.rank}, or of a smaller full one, on the tables and {names}"
+
     def finish(self, model: nn.Module) -> str:
-        layers = list(layers_of(model))
-        for layer in layers:
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        for _, part, name in self._changed:
+            parametrize.remove_parametrizations(part, name, leave_parametrized=True)
         tables_of(model).merge()
-        return f"changes of rank {self.rank} merged into {len(layers)} dense layers and the tables"
+        count, self._changed = len(self._changed), []
+        return f"changes of rank {self.rank} merged into {count} matrices and the tables"
 
 
-def layers_of(model: nn.Module) -> Iterator[nn.Linear | BatchedLinear]:
-    """Dense layers of the parts that a task shares with others."""
-    for name, part in model.named_children():
-        if f"{name}." in SHARED:
-            yield from (layer for _, layer in dense_layers(part))
+def matrices_of(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Matrices of the parts that a task shares with others, but the tables: see `matrices`."""
+    tables = {id(block) for block in tables_of(model).blocks()}
+    for prefix, shared in model.named_children():
+        if f"{prefix}." in SHARED:
+            for name, part, own in matrices(shared):
+                if id(getattr(part, own)) not in tables:
+                    yield f"{prefix}.{name}", part, own

@@ -243,7 +243,7 @@ def test_rows_of_several_ids_are_changed_as_single_ones() -> None:
 def test_a_bottleneck_changes_nothing_at_first_and_then_its_layers_output(layer: nn.Linear | BatchedLinear) -> None:
     x = draw(7, 3)
     before = layer(x)
-    layer.add_module("adapter", Bottleneck(layer, 2))
+    layer.add_module("adapter", Bottleneck(layer.weight, 2))
     layer.register_forward_hook(behind)
     assert torch.equal(layer(x), before)
     adapter = layer.get_submodule("adapter")
