@@ -149,6 +149,7 @@ def assemble(
     trunk: Trunk = build(
         tree["trunk"],
         fields=fields, width=encoder.width, history=history, tasks=list(reading), streams=named,
+        behaviours={name: _behaviours(schema.streams[name]) for name in named},
         **_edges(tree, protocol, list(named)),
     )  # fmt: skip
     _must_know(trunk, [schema.streams[name] for name in named], schema)
@@ -246,6 +247,12 @@ def _edges(tree: Mapping[str, Any], protocol: Protocol, streams: Sequence[str]) 
             )
         found[name] = edges
     return {"edges": found}
+
+
+def _behaviours(stream: Stream) -> int:
+    """How many an event of the history can be, each a bit; 0 where that is not told."""
+    most = max((f.behaviours for f in stream.features if f.kind in ("history", "sequence")), default=0)
+    return max(0, most.bit_length() - 1)
 
 
 def _must_know(trunk: Trunk, streams: Sequence[Stream], schema: Schema) -> None:

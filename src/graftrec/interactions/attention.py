@@ -12,11 +12,11 @@ class Attention(Interaction):
     """e'_m = relu(concat_h sum_k a_h(m, k) V_h e_k + W_res e_m), a_h(m, .) = softmax_k <Q_h e_m, K_h e_k>.
 
     W. Song et al., AutoInt: Automatic Feature Interaction Learning via Self-Attentive Neural Networks, CIKM 2019,
-    https://arxiv.org/abs/1810.11921, equations 5 to 8. Where we differ: scores are divided by the square root of the
-    heads' width, and the width stays D.
+    https://arxiv.org/abs/1810.11921, equations 5 to 8. From (B, F, D) to (B, F, D): a field is then what all of them
+    are to it. Where we differ: scores are divided by the square root of the heads' width, and the width stays D.
 
     Args:
-        layers, heads: how many; heads divide the encoder's width.
+        layers, heads: how many, each at least 1; heads divide the encoder's width.
     """
 
     def __init__(self, fields: int, width: int, layers: int = 1, heads: int = 2) -> None:
@@ -31,7 +31,8 @@ class Attention(Interaction):
 
     def forward(self, fields: Tensor) -> Tensor:
         for project, residual in zip(self.inputs, self.residuals, strict=True):
-            parts = project(fields).view(*fields.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            rows, count, width = fields.shape
+            parts = project(fields).view(rows, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
             found = F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
             fields = F.relu(found + residual(fields))
         return fields

@@ -14,6 +14,7 @@ class Interaction(nn.Module, ABC):
     """
 
     fields: int
+    keeps_fields: bool = False  # True: the first F fields that come out are those that came in, as `Trunk.by_name` asks
 
     @abstractmethod
     def forward(self, fields: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ class DcnV2(Interaction):
 
     R. Wang et al., DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale Learning to Rank Systems,
     WWW 2021, https://arxiv.org/abs/2008.13535, equation 1; with ``rank`` equation 2, W_l = U_l V_l. The trunk is the
-    deep network on top: the paper's stacked structure.
+    deep network on top: the paper's stacked structure. What comes out is cut into fields of the old form, (B, F, D),
+    in each of which are all the fields.
 
     Args:
-        layers: how many. rank: of W_l, 0 for a full matrix.
+        layers: how many, at least 1. rank: of W_l, at least 1, or 0 for a full matrix.
     """
 
     def __init__(self, fields: int, width: int, layers: int = 2, rank: int = 0) -> None:

@@ -13,8 +13,11 @@ class FM(Interaction):
 
     S. Rendle, Factorization Machines, ICDM 2010, https://doi.org/10.1109/ICDM.2010.127, lemma 3.1, kept as a vector as
     in the bi-interaction of X. He, T.-S. Chua, Neural Factorization Machines, SIGIR 2017,
-    https://arxiv.org/abs/1708.05027, equation 4: a sum over its D elements is the factorisation machine's.
+    https://arxiv.org/abs/1708.05027, equation 4: a sum over its D elements is the factorisation machine's. Fields v_i
+    (B, F, D) stay as they are, and come out with it: (B, F + 1, D).
     """
+
+    keeps_fields = True
 
     def __init__(self, fields: int, width: int) -> None:
         super().__init__()

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graftrec.nn.mlp import check_layers
+
 
 class BatchedLinear(nn.Module):
     """E linear layers as one matrix product, started as `nn.Linear` starts: weights (E, out_dim, in_dim)."""
@@ -20,30 +22,41 @@ class BatchedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(count, out_dim).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_dim), read by all, or (E, B, in_dim), to each its own -> (E, B, out_dim)."""
-        if x.ndim == 3:
+        """(B, in_dim), read by all, or (G, B, in_dim), one for each block of E / G layers -> (E, B, out_dim)."""
+        count, out_dim, in_dim = self.weight.shape
+        if x.ndim == 2:
+            together = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
+            return together.view(len(x), count, out_dim).transpose(0, 1)
+        blocks, rows, _ = x.shape
+        if count == blocks:
             return torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
-        count, out_dim, _ = self.weight.shape
-        together = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
-        return together.view(len(x), count, out_dim).transpose(0, 1)
+        each = count // blocks
+        weight, bias = self.weight.view(blocks, each * out_dim, in_dim), self.bias.view(blocks, 1, each * out_dim)
+        h = torch.baddbmm(bias, x, weight.transpose(1, 2)).view(blocks, rows, each, out_dim)
+        return h.transpose(1, 2).reshape(count, rows, out_dim)
 
 
 class Experts(nn.Module):
-    """E multi-layer perceptrons with ReLU after every layer: (B, in_dim) or (E, B, in_dim) -> (E, B, hidden[-1]).
+    """E multi-layer perceptrons, in every layer linear - ReLU - dropout, as batched matrix products.
+
+    Args:
+        count: E, at least 1. in_dim: of what they read. hidden: widths of the layers, at least one, each at least 1.
+        dropout: share of a layer's outputs that a training step hides, in [0, 1).
 
     Raises:
-        ValueError: no expert, no layer, or a width below 1.
+        ValueError: no expert, no layer, a width below 1, or a dropout outside [0, 1).
     """
 
-    def __init__(self, count: int, in_dim: int, hidden: Sequence[int]) -> None:
+    def __init__(self, count: int, in_dim: int, hidden: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
         if count < 1:
             raise ValueError(f"experts should be at least 1. Found {count}.")
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden should be a list of widths of at least 1. Found {list(hidden)}.")
+        check_layers(hidden, dropout)
         self.layers = nn.ModuleList(BatchedLinear(count, i, o) for i, o in itertools.pairwise([in_dim, *hidden]))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_dim), read by all, or (G, B, in_dim), one for each block of E / G -> (E, B, hidden[-1])."""
         for layer in self.layers:
-            x = F.relu(layer(x))
+            x = self.dropout(F.relu(layer(x)))
         return x

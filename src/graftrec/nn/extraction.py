@@ -16,24 +16,36 @@ class Extraction(nn.Module):
         z_t = sum_e g_t(x_t)_e h_e, e in own_t and shared;  z_s = sum_e g_s(x_s)_e h_e, e in all
 
     where own_t are fed x_t and shared experts x_s, and a gate is softmax(W x + b). The last level has no shared gate.
+    It is the level of H. Tang et al., RecSys 2020, https://doi.org/10.1145/3383313.3412236, of which `CGC` has one and
+    `PLE` several.
 
     Args:
-        experts: of each task. shared: experts that every task reads. hidden: layers of an expert.
+        tasks: T. in_dim: of what is read.
+        experts: of each task, at least 1. shared: experts that every task reads, at least 1.
+        hidden: widths of an expert's layers, at least one, each at least 1. dropout: behind each of them, in [0, 1).
+        last: whether it is the last level.
 
     Raises:
-        ValueError: no expert of either kind, no layer, or a width below 1.
+        ValueError: no expert of either kind, no layer, a width below 1, or a dropout outside [0, 1).
     """
 
     def __init__(
-        self, tasks: int, in_dim: int, experts: int, shared: int, hidden: Sequence[int], last: bool = True
+        self,
+        tasks: int,
+        in_dim: int,
+        experts: int,
+        shared: int,
+        hidden: Sequence[int],
+        dropout: float = 0.0,
+        last: bool = True,
     ) -> None:
         super().__init__()
         for name, count in (("experts", experts), ("shared", shared)):
             if count < 1:
                 raise ValueError(f"{name} should be at least 1. Found {count}.")
         self.sizes = [experts, shared]
-        self.own = Experts(tasks * experts, in_dim, hidden)
-        self.shared = Experts(shared, in_dim, hidden)
+        self.own = Experts(tasks * experts, in_dim, hidden, dropout)
+        self.shared = Experts(shared, in_dim, hidden, dropout)
         self.gates = BatchedLinear(tasks, in_dim, experts + shared)
         self.shared_gate = None if last else nn.Linear(in_dim, tasks * experts + shared)
 
@@ -43,10 +55,10 @@ class Extraction(nn.Module):
         z_s comes with it unless the level is the last.
         """
         x_t, x_s = (x, x) if x.ndim == 2 else (x[:-1], x[-1])
-        own: Tensor = self.own(x_t if x.ndim == 2 else x_t.repeat_interleave(self.sizes[0], 0))  # (T * experts, B, d)
+        own: Tensor = self.own(x_t)  # (T * experts, B, d)
         shared = self.shared(x_s)  # (S, B, d)
         to_own, to_shared = self.gates(x_t).softmax(-1).to(own.dtype).split(self.sizes, -1)
-        by_task = own.view(-1, self.sizes[0], *own.shape[1:])
+        by_task = own.view(len(to_own), self.sizes[0], *own.shape[1:])
         z = torch.einsum("tbe,tebd->tbd", to_own, by_task) + torch.einsum("tbs,sbd->tbd", to_shared, shared)
         if self.shared_gate is None:
             return z

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
+from graftrec.nn.common import Scale
 from graftrec.nn.experts import Experts
 from graftrec.trunks.base import Trunk, flat
 
@@ -22,11 +23,17 @@ class AITM(Trunk):
     h3 are linear and the same in every step. The paper's behavioural expectation calibrator belongs to the loss:
     ``Binary(given=..., calibration=...)`` is it.
 
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z_t is (B, k), and k is
+    hidden[-1].
+
     Where we differ: the paper shares embeddings alone. Here one scale per element of x, 1 at the start, stands before
     the tasks' networks: it adds nothing that their first layers could not do, and lets gradients be compared there.
+    The authors' code hides .1, .3 and .3 of the outputs of its three layers; here one share serves all, 0 by default.
 
     Args:
+        hidden: widths of a task's own layers, at least one, each at least 1.
         order: the chain, each task once (default: as the tasks are given). Names of tasks that rest are passed over.
+        dropout: behind each of a task's own layers, in [0, 1).
     """
 
     def __init__(
@@ -37,6 +44,7 @@ class AITM(Trunk):
         tasks: Sequence[str],
         hidden: Sequence[int] = (128, 64),
         order: Sequence[str] | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         # a phase or the twin builds the trunk with some of the tasks, from the same settings
@@ -45,7 +53,7 @@ class AITM(Trunk):
             raise ValueError(f"order should name each of {list(tasks)} once. Found {list(order or [])}.")
         in_dim = (fields + history) * width
         self.scale = Scale(in_dim)
-        self.towers = Experts(len(tasks), in_dim, hidden)
+        self.towers = Experts(len(tasks), in_dim, hidden, dropout)
         self.out_dim = k = hidden[-1]
         self.transfers = nn.ModuleList(nn.Linear(k, k) for _ in self.order[1:])
         # h1, h2 and h3; one task alone attends to nothing, and a parameter without a use stops distributed training
@@ -53,25 +61,14 @@ class AITM(Trunk):
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         q = self.towers(self.scale(flat(encoded)))  # (T, B, k)
-        z, own = {self.order[0]: q[0]}, self.attention(q)
+        z, own = {self.order[0]: q[0]}, self.attention(q[1:])
         last = max(self.order.index(task) for task in tasks)
         for t in range(1, last + 1):
             told = F.relu(self.transfers[t - 1](z[self.order[t - 1]]))
-            value, query, key = torch.stack([self.attention(told), own[t]]).chunk(3, -1)  # each (2, B, k)
+            value, query, key = torch.stack([self.attention(told), own[t - 1]]).chunk(3, -1)  # each (2, B, k)
             weight = ((query * key).sum(-1) / self.out_dim**0.5).softmax(0).to(value.dtype)
             z[self.order[t]] = (weight[..., None] * value).sum(0)
         return {task: z[task] for task in tasks}
 
     def meeting(self) -> nn.Module:
         return self.scale
-
-
-class Scale(nn.Module):
-    """One factor per element, 1 at the start: (B, dim) -> (B, dim)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight

@@ -16,10 +16,16 @@ class CGC(Trunk):
 
     H. Tang et al., Progressive Layered Extraction (PLE): A Novel Multi-Task Learning Model for Personalized
     Recommendations, RecSys 2020, https://doi.org/10.1145/3383313.3412236, section 4.1. No task reads or trains the
-    experts of another. Where we differ: gates have a bias.
+    experts of another.
+
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z_t is (B, hidden[-1]).
+
+    Where we differ: gates have a bias; all layers of an expert have ReLU (the PLE in STEM's code leaves the last
+    one linear).
 
     Args:
-        experts: of each task. shared: experts that every task reads. hidden: layers of an expert.
+        experts: of each task, at least 1. shared: experts that every task reads, at least 1.
+        hidden: widths of an expert's layers, at least one, each at least 1. dropout: behind each of them, in [0, 1).
     """
 
     def __init__(
@@ -31,10 +37,11 @@ class CGC(Trunk):
         experts: int = 1,
         shared: int = 2,
         hidden: Sequence[int] = (128, 64),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.tasks = list(tasks)
-        self.level = Extraction(len(self.tasks), (fields + history) * width, experts, shared, hidden)
+        self.level = Extraction(len(self.tasks), (fields + history) * width, experts, shared, hidden, dropout)
         self.out_dim = hidden[-1]
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.common import Common
-from graftrec.nn.pooling import places
+from graftrec.nn.pooling import asked, places
 from graftrec.trunks.base import Trunk
 
 
@@ -20,13 +20,17 @@ class CMF(Trunk):
     ``weight`` and f comes with its loss. The head ``dot`` gives <z, v> for each candidate v. In rows, where the item is
     a field, z = (u + m) * v, whose sum is <u + m, v>: a linear head weighs its elements.
 
+    u, v and z are (B, D).
+
     Where we differ: m (D,) is what all users have in common, as the mean of the factors in their later model (A
     Bayesian Matrix Factorization Model for Relational Data, UAI 2010, https://arxiv.org/abs/1203.3517); steps take rows
     of all domains at once in place of alternating Newton steps; what is known of users and items is in their vectors.
 
     Args:
-        user, item: names of the fields; only rows have the latter.
+        user: name of a field that every stream has. item: of the field that rows have and rankings have not.
     """
+
+    by_name = True
 
     def __init__(
         self, width: int, streams: Mapping[str, Sequence[str]], user: str = "user", item: str = "item"
@@ -38,9 +42,9 @@ class CMF(Trunk):
         self.out_dim = width
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
-        z = self.common(encoded.fields[:, self.user[encoded.stream]])
+        z = self.common(asked(encoded, self.user))
         if encoded.stream in self.item:
-            z = z * encoded.fields[:, self.item[encoded.stream]]
+            z = z * asked(encoded, self.item)
         return dict.fromkeys(tasks, z)
 
     def meeting(self) -> nn.Module:

@@ -22,12 +22,15 @@ class DBMTL(Trunk):
     https://arxiv.org/abs/1902.09154. The probability of all labels is the product of each one's given its parents', as
     in a Bayesian network.
 
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z_t is (B, hidden[-1]).
+
     Where we differ: a Bayesian layer is one layer, and parents enter as what their own Bayesian layers say.
 
     Args:
-        shared, hidden: widths of the shared and of each task's specific layers.
+        shared, hidden: widths of the shared and of each task's specific layers, each at least one of at least 1.
         parents: task -> its parents, with an entry for every task and without a cycle (default: all tasks before it).
-            Names of tasks that rest are passed over. dropout: in the shared layers.
+            Names of tasks that rest are passed over.
+        dropout: behind every shared layer, in [0, 1).
     """
 
     def __init__(

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.experts import BatchedLinear
-from graftrec.trunks.base import Trunk, flat
+from graftrec.nn.mlp import check_layers
+from graftrec.nn.stream_norm import StreamNorm
+from graftrec.trunks.base import Trunk, flat, place_of
 
 
 class HoME(Trunk):
@@ -29,13 +31,18 @@ class HoME(Trunk):
     * self gate: to m_g and z_t comes what a second gate makes of their own block alone (softmax, or a sigmoid for one
       expert), so that own experts always learn.
 
-    Where we differ: a feature gate is one low-rank map with biases, not a gated sum of several. Running statistics are
-    of all streams together, as the paper has one.
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z_t (B, hidden[-1]).
+
+    Where we differ: a feature gate is one low-rank map with biases, not a gated sum of several. The paper has one
+    stream of rows; of several each is normalised with its own statistics, in training and in evaluation (`StreamNorm`).
 
     Args:
         groups: name -> tasks, each task in one group (default: one group of all). Names of tasks that rest are passed
-            over. experts: of each block. meta, hidden: widths of the experts' layers on the two levels.
-        rank: of the feature gates.
+            over.
+        experts: of each block, at least 1.
+        meta, hidden: widths of the experts' layers on the two levels, each at least 1.
+        rank: of the feature gates, at least 1.
+        dropout: behind every layer of an expert, in [0, 1).
     """
 
     def __init__(
@@ -44,21 +51,23 @@ class HoME(Trunk):
         width: int,
         history: bool,
         tasks: Sequence[str],
+        streams: Mapping[str, Sequence[str]],
         groups: Mapping[str, Sequence[str]] | None = None,
         experts: int = 2,
         meta: Sequence[int] = (128,),
         hidden: Sequence[int] = (64,),
         rank: int = 8,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if experts < 1 or rank < 1:
             raise ValueError(f"experts and rank should be at least 1. Found {experts} and {rank}.")
-        self.tasks, of_task = list(tasks), _group_of_each(list(tasks), groups)
+        self.tasks, self.streams, of_task = list(tasks), list(streams), _group_of_each(list(tasks), groups)
         in_dim, count = (fields + history) * width, len(tasks)
         self.groups = max(of_task, default=-1) + 1
         self.each, blocks = experts, self.groups + 1
         self.meta_features = FeatureGate(blocks, in_dim, rank)
-        self.meta = NormedExperts(blocks * experts, in_dim, meta)
+        self.meta = NormedExperts(len(streams), blocks * experts, in_dim, meta, dropout)
         self.meta_gates = BatchedLinear(blocks, in_dim, blocks * experts)
         self.meta_selves = BatchedLinear(blocks, in_dim, experts)
         sees = torch.eye(blocks, dtype=torch.bool)
@@ -66,7 +75,7 @@ class HoME(Trunk):
         self.register_buffer("hides", ~sees.repeat_interleave(experts, 1)[:, None], persistent=False)
         m = meta[-1]
         self.features = FeatureGate(blocks + count, m, rank)
-        self.experts = NormedExperts((blocks + count) * experts, m, hidden)
+        self.experts = NormedExperts(len(streams), (blocks + count) * experts, m, hidden, dropout)
         self.gates = BatchedLinear(count, 2 * m, 3 * experts)
         self.selves = BatchedLinear(count, m, experts)
         reads = [*range(blocks), *(1 + group for group in of_task)]
@@ -80,12 +89,13 @@ class HoME(Trunk):
     seen: Tensor
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
+        stream = place_of(encoded.stream, self.streams)
         x, k = flat(encoded), self.each
-        h = self.meta(self.meta_features(x).repeat_interleave(k, 0))  # (blocks * experts, B, meta)
+        h = self.meta(self.meta_features(x), stream)  # (blocks * experts, B, meta)
         gates = self.meta_gates(x).masked_fill(self.hides, -torch.inf).softmax(-1).to(h.dtype)
         m = torch.einsum("gbe,ebm->gbm", gates, h) + _own(self.meta_selves(x), h.unflatten(0, (-1, k)))
         read = m[self.reads]
-        h = self.experts(self.features(read).repeat_interleave(k, 0)).unflatten(0, (-1, k))
+        h = self.experts(self.features(read), stream).unflatten(0, (-1, k))
         group = read[self.groups + 1 :]  # (T, B, meta)
         gates = self.gates(torch.cat([group, m[:1].expand_as(group)], -1)).softmax(-1).to(h.dtype)
         z = torch.einsum("tbe,tebh->tbh", gates, h[self.seen].flatten(1, 2))
@@ -97,37 +107,28 @@ class HoME(Trunk):
 
 
 class NormedExperts(nn.Module):
-    """E networks, batch normalisation and Swish after every layer: (E, B, in_dim) -> (E, B, hidden[-1])."""
+    """E networks, batch normalisation, Swish and dropout in every layer.
 
-    def __init__(self, count: int, in_dim: int, hidden: Sequence[int]) -> None:
+    Args:
+        streams: how many have statistics of their own. count: E. in_dim: of what they read.
+        hidden: widths of the layers, at least one, each at least 1. dropout: in [0, 1).
+    """
+
+    def __init__(self, streams: int, count: int, in_dim: int, hidden: Sequence[int], dropout: float) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ValueError(f"meta and hidden should be lists of widths of at least 1. Found {list(hidden)}.")
+        check_layers(hidden, dropout)
         self.layers = nn.ModuleList(BatchedLinear(count, i, o) for i, o in itertools.pairwise([in_dim, *hidden]))
-        self.norms = nn.ModuleList(Norm(count * o) for o in hidden)
+        self.norms = nn.ModuleList(StreamNorm(streams, count * o) for o in hidden)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, stream: int) -> Tensor:
+        """(G, B, in_dim) of a stream, one for each block of E / G -> (E, B, hidden[-1])."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = layer(x).transpose(0, 1)  # (B, E, hidden)
-            x = F.silu(norm(h.flatten(1)).view_as(h).transpose(0, 1))
+            x = self.dropout(F.silu(norm(h.flatten(1), stream).view_as(h).transpose(0, 1)))
         return x
-
-
-class Norm(nn.BatchNorm1d):
-    """Batch normalisation (B, dim); a training batch of one row, which has no variance, takes running statistics."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, mean, var = self.training and len(x) > 1, self.running_mean, self.running_var
-        mean, var = mean.clone(), var.clone()  # backward keeps them, and another stream's batch may move them before
-        normed = F.batch_norm(x, mean, var, self.weight, self.bias, batch, 0.1, self.eps)
-        if batch:  # a batch that overflows is left out of a step, and would stay in these for ever
-            well = mean.isfinite() & var.isfinite()
-            self.running_mean.copy_(torch.where(well, mean, self.running_mean))
-            self.running_var.copy_(torch.where(well, var, self.running_var))
-        return normed
 
 
 class FeatureGate(nn.Module):

@@ -17,7 +17,15 @@ class MMoE(Trunk):
 
     J. Ma et al., Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts, KDD 2018,
     https://doi.org/10.1145/3219819.3220007, equations 6 and 7. Experts are MLPs with ReLU after every layer; experts
-    and all gates are computed as batched matrix products. Where we differ: gates have a bias.
+    and all gates are computed as batched matrix products.
+
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z_t is (B, hidden[-1]).
+
+    Where we differ: gates have a bias.
+
+    Args:
+        experts: f_e in all, at least 1.
+        hidden: widths of an expert's layers, at least one, each at least 1. dropout: behind each of them, in [0, 1).
     """
 
     def __init__(
@@ -28,17 +36,19 @@ class MMoE(Trunk):
         tasks: Sequence[str],
         experts: int = 4,
         hidden: Sequence[int] = (128, 64),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         in_dim = (fields + history) * width
-        self.tasks, self.out_dim = list(tasks), hidden[-1] if hidden else 0
-        self.experts = Experts(experts, in_dim, hidden)
+        self.tasks, self.each = list(tasks), experts
+        self.experts = Experts(experts, in_dim, hidden, dropout)
+        self.out_dim = hidden[-1]
         self.gates = nn.Linear(in_dim, experts * len(self.tasks))
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         x = flat(encoded)
         h = self.experts(x)  # (E, B, hidden)
-        gates = self.gates(x).view(len(x), len(self.tasks), -1).softmax(-1).to(h.dtype)
+        gates = self.gates(x).view(len(x), len(self.tasks), self.each).softmax(-1).to(h.dtype)
         z = torch.bmm(gates, h.transpose(0, 1))  # (B, T, out_dim)
         return {task: z[:, self.tasks.index(task)] for task in tasks}
 

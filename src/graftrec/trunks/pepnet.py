@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.experts import BatchedLinear
-from graftrec.trunks.base import Trunk, flat
+from graftrec.nn.mlp import check_layers
+from graftrec.trunks.base import Trunk, flat, place_of
 
 
 class PEPNet(Trunk):
@@ -23,12 +24,19 @@ class PEPNet(Trunk):
     judge. A gate is gamma sigmoid(W' relu(W x + b) + b'), its hidden layer as wide as what it gives; one gate per layer
     serves all tasks. Products are element by element.
 
+    E is (B, F * D) or (B, (F + 1) * D); z_t is (B, hidden[-1]), what the last layer of a task gives.
+
     Where we differ: the domain's prior is its vector alone, without statistics of it; users, items and authors are
-    the fields named as prior.
+    the fields named as prior. Here, as in FuxiCTR, a gate scales what a layer gives; as we read the paper's
+    equations, it scales what a layer reads, O by a second gate included.
 
     Args:
-        prior: fields that every stream has and the hidden units are scaled by. gamma: the largest scale.
+        prior: fields that every stream has and the hidden units are scaled by, at least one.
+        gamma: the largest scale, above 0.
+        hidden: widths of a task's layers, at least one, each at least 1. dropout: behind each of them, in [0, 1).
     """
+
+    by_name = True
 
     def __init__(
         self,
@@ -40,6 +48,7 @@ class PEPNet(Trunk):
         prior: Sequence[str] = ("user",),
         gamma: float = 2.0,
         hidden: Sequence[int] = (128, 64),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not prior:
@@ -47,27 +56,26 @@ class PEPNet(Trunk):
         for stream, names in streams.items():
             if not set(prior) <= set(names):
                 raise ValueError(f"prior should name fields of stream '{stream}', {list(names)}. Found {list(prior)}.")
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden should be a list of widths of at least 1. Found {list(hidden)}.")
+        check_layers(hidden, dropout)
         if gamma <= 0:
             raise ValueError(f"gamma should be above 0. Found {gamma}.")
         in_dim, count = (fields + history) * width, len(tasks)
         self.tasks, self.streams, self.out_dim = list(tasks), list(streams), hidden[-1]
-        # an interaction in front adds fields at the end only, so these places stay right
+        # an interaction in front, which keeps fields, adds others behind them: these places stay right
         self.prior = [[list(names).index(name) for name in prior] for names in streams.values()]
         self.embedding = EPNet(len(streams), width, in_dim, gamma)
         self.towers = nn.ModuleList(BatchedLinear(count, i, o) for i, o in itertools.pairwise([in_dim, *hidden]))
         self.gates = nn.ModuleList(Gate(len(prior) * width + in_dim, count * o, gamma) for o in hidden)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
-        if encoded.stream not in self.streams:
-            raise ValueError(f"stream should be one of {self.streams}. Found '{encoded.stream}'.")
-        domain = self.streams.index(encoded.stream)
+        domain = place_of(encoded.stream, self.streams)
         h = self.embedding(flat(encoded), domain)
         given = torch.cat([encoded.fields[:, self.prior[domain]].flatten(1), h.detach()], 1)
         for layer, gate in zip(self.towers, self.gates, strict=True):
-            scale = gate(given).view(len(given), len(self.tasks), -1).transpose(0, 1)
-            h = scale * F.relu(layer(h))  # (T, B, hidden)
+            new = F.relu(layer(h))  # (T, B, hidden)
+            scale = gate(given).view(len(given), len(new), new.shape[2]).transpose(0, 1)
+            h = self.dropout(scale * new)
         return {task: h[self.tasks.index(task)] for task in tasks}
 
     def meeting(self) -> nn.Module:

@@ -20,12 +20,18 @@ class PLE(Trunk):
     with z^0 = x, gates softmax(W z), and experts fed z_t or z_s. The last level has no z_s; one level is `CGC`.
 
     H. Tang et al., Progressive Layered Extraction (PLE): A Novel Multi-Task Learning Model for Personalized
-    Recommendations, RecSys 2020, https://doi.org/10.1145/3383313.3412236, section 4.2. Where we differ: gates have a
-    bias.
+    Recommendations, RecSys 2020, https://doi.org/10.1145/3383313.3412236, section 4.2.
+
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z_t is (B, hidden[-1]).
+
+    Where we differ: gates have a bias; all layers of an expert have ReLU (the PLE in STEM's code leaves the last
+    one linear).
 
     Args:
-        levels: of extraction. experts: of each task, at each level. shared: experts that every task reads, at each
-            level. hidden: layers of an expert, at each level.
+        levels: of extraction, at least 1.
+        experts: of each task, at each level, at least 1. shared: experts that every task reads, likewise.
+        hidden: widths of an expert's layers, at each level, at least one, each at least 1.
+        dropout: behind each of these layers, in [0, 1).
     """
 
     def __init__(
@@ -38,16 +44,17 @@ class PLE(Trunk):
         experts: int = 1,
         shared: int = 2,
         hidden: Sequence[int] = (64,),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if levels < 1:
             raise ValueError(f"levels should be at least 1. Found {levels}.")
         self.tasks, in_dim, below = list(tasks), (fields + history) * width, []
         for _ in range(levels - 1):
-            below.append(Extraction(len(self.tasks), in_dim, experts, shared, hidden, last=False))
+            below.append(Extraction(len(self.tasks), in_dim, experts, shared, hidden, dropout, last=False))
             in_dim = hidden[-1]
         self.below = nn.Sequential(*below)
-        self.last = Extraction(len(self.tasks), in_dim, experts, shared, hidden)
+        self.last = Extraction(len(self.tasks), in_dim, experts, shared, hidden, dropout)
         self.out_dim = hidden[-1]
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:

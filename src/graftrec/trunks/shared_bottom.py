@@ -15,7 +15,10 @@ class SharedBottom(Trunk):
     """One MLP for all tasks: z = f(x).
 
     R. Caruana, Multitask Learning, 1997, https://doi.org/10.1023/A:1007379606734. x is all fields side by side and the
-    mean of the history.
+    mean of the history, (B, F * D) or (B, (F + 1) * D); z is (B, hidden[-1]), the same for all tasks.
+
+    Args:
+        hidden: widths of the layers, at least one, each at least 1. dropout: behind each of them, in [0, 1).
     """
 
     def __init__(

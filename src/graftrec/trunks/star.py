@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
-from graftrec.trunks.base import Trunk, flat
+from graftrec.nn.mlp import check_layers
+from graftrec.nn.stream_norm import StreamNorm
+from graftrec.trunks.base import Trunk, flat, place_of
 
 
 class STAR(Trunk):
@@ -18,11 +20,16 @@ class STAR(Trunk):
 
     X.-R. Sheng et al., One Model to Serve All: Star Topology Adaptive Recommender for Multi-Domain CTR Prediction,
     CIKM 2021, https://arxiv.org/abs/2101.11427, equations 5 and 6, on an input with partitioned normalisation
-    (equations 3 and 4). Domains are the streams. W_p is kept as 1 + V_p: all domains start alike (V_p = 0, b_p = 0),
-    and weight decay pulls them to what they share.
+    (equations 3 and 4). Domains are the streams. W_p is kept as 1 + V_p and the norm's gamma_p as 1 + g_p: all domains
+    start alike (V_p, g_p and biases 0), and weight decay pulls V_p and g_p to what the domains share.
+
+    x is all fields side by side and the mean of the history, (B, F * D) or (B, (F + 1) * D); z (B, hidden[-1]).
 
     Where we differ: the auxiliary network, whose logit of the domain indicator is added, is left out, as trunks give no
     logits; all tasks of a stream share its z.
+
+    Args:
+        hidden: widths of the layers, at least one, each at least 1. dropout: behind every layer, in [0, 1).
     """
 
     def __init__(
@@ -32,24 +39,22 @@ class STAR(Trunk):
         history: bool,
         streams: Mapping[str, Sequence[str]],
         hidden: Sequence[int] = (128, 64),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not hidden or min(hidden) < 1:
-            raise ValueError(f"hidden should be a list of widths of at least 1. Found {list(hidden)}.")
+        check_layers(hidden, dropout)
         sizes = [(fields + history) * width, *hidden]
         self.streams, self.out_dim, count = list(streams), hidden[-1], len(streams)
         self.norm = PartitionedNorm(count, sizes[0])
         self.shared = nn.ModuleList(Centre(i, o) for i, o in itertools.pairwise(sizes))
-        self.offsets = nn.ParameterList(torch.zeros(count, o, i) for i, o in itertools.pairwise(sizes))
-        self.biases = nn.ParameterList(torch.zeros(count, o) for o in hidden)
+        self.domains = nn.ModuleList(Domains(count, i, o) for i, o in itertools.pairwise(sizes))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
-        if encoded.stream not in self.streams:
-            raise ValueError(f"stream should be one of {self.streams}. Found '{encoded.stream}'.")
-        domain = self.streams.index(encoded.stream)
+        domain = place_of(encoded.stream, self.streams)
         x = self.norm(flat(encoded), domain)
-        for centre, offset, bias in zip(self.shared, self.offsets, self.biases, strict=True):
-            x = F.relu(centre(x, offset[domain], bias[domain]))
+        for centre, own in zip(self.shared, self.domains, strict=True):
+            x = self.dropout(F.relu(centre(x, *own(domain))))
         return dict.fromkeys(tasks, x)
 
     def meeting(self) -> nn.Module:
@@ -69,26 +74,26 @@ class Centre(nn.Module):
         return F.linear(x, self.weight * (1 + offset), self.bias + bias)
 
 
-class PartitionedNorm(nn.Module):
-    """(gamma * gamma_p) (x - mean_p) / sqrt(var_p + eps) + beta + beta_p, statistics of the domain p alone.
+class Domains(nn.Module):
+    """What each domain changes of a layer: V_p (out_dim, in_dim) and b_p (out_dim,)."""
 
-    Training takes the batch's statistics, evaluation running ones; so does a training batch of one row, which has none.
-    """
-
-    def __init__(self, domains: int, dim: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, count: int, in_dim: int, out_dim: int) -> None:
         super().__init__()
-        self.momentum, self.eps = momentum, eps
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.weights, self.biases = nn.Parameter(torch.ones(domains, dim)), nn.Parameter(torch.zeros(domains, dim))
-        self.register_buffer("mean", torch.zeros(domains, dim))
-        self.register_buffer("var", torch.ones(domains, dim))
+        self.offset = nn.Parameter(torch.zeros(count, out_dim, in_dim))
+        self.bias = nn.Parameter(torch.zeros(count, out_dim))
 
-    mean: Tensor
-    var: Tensor
+    def forward(self, domain: int) -> tuple[Tensor, Tensor]:
+        return self.offset[domain], self.bias[domain]
 
-    def forward(self, x: Tensor, domain: int) -> Tensor:
-        weight, bias = self.weight * self.weights[domain], self.bias + self.biases[domain]
-        batch, mean, var = self.training and len(x) > 1, self.mean[domain], self.var[domain]
-        if not batch:  # backward keeps them, and another stream's batch of this step may move its own before that
-            mean, var = mean.clone(), var.clone()
-        return F.batch_norm(x, mean, var, weight, bias, batch, self.momentum, self.eps)
+
+class PartitionedNorm(StreamNorm):
+    """gamma (1 + g_p) (x - mean_p) / sqrt(var_p + eps) + beta + beta_p of the domain p: (B, dim) -> (B, dim)."""
+
+    def __init__(self, domains: int, dim: int) -> None:
+        super().__init__(domains, dim)
+        self.domains = Domains(domains, 1, dim)
+
+    def forward(self, x: Tensor, stream: int) -> Tensor:
+        """Rows x (B, dim) of the domain of this number -> (B, dim)."""
+        offset, bias = self.domains(stream)
+        return self.normed(x, stream, self.weight * (1 + offset.squeeze(1)), self.bias + bias)

@@ -21,11 +21,16 @@ class STEM(Trunk):
     forward, task-specific backward. The embeddings are slices of the encoder's width: rows of one lookup that are cut
     are rows of separate tables. A task's slice has width // (T + 1) elements, the shared one the rest.
 
+    What is read are all fields and the mean of the history, (B, F, D) or (B, F + 1, D); z_t is (B, hidden[-1]).
+
     Where we differ: the gate reads both embeddings side by side, as they may differ in width, and is one layer; there
-    is one layer of experts. An interaction in front mixes the slices, so gradients are then stopped at its output only.
+    is one layer of experts, with ReLU behind their last layer too, which the authors' code leaves linear. An
+    interaction in front mixes the slices, so gradients are then stopped at its output only.
 
     Args:
-        experts, shared_experts: of each task, and of all.
+        experts: of each task, at least 1. shared_experts: that all tasks read, at least 1.
+        hidden: widths of an expert's layers, at least one, each at least 1.
+        dropout: behind each of these layers, in [0, 1); the authors' code has it, off by default.
     """
 
     def __init__(
@@ -37,10 +42,11 @@ class STEM(Trunk):
         experts: int = 1,
         shared_experts: int = 1,
         hidden: Sequence[int] = (128, 64),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         count = len(tasks)
-        self.tasks, self.own = list(tasks), width // (count + 1)
+        self.tasks, self.each, self.own = list(tasks), experts, width // (count + 1)
         if self.own < 1:
             raise ValueError(
                 f"encoder.width should be at least {count + 1}, a slice for each task and a shared one. Found {width}."
@@ -48,8 +54,8 @@ class STEM(Trunk):
         if shared_experts < 1:
             raise ValueError(f"shared_experts should be at least 1. Found {shared_experts}.")
         parts, rest = fields + history, width - count * self.own
-        self.shared = Experts(shared_experts, parts * rest, hidden)
-        self.specific = Experts(experts * count, parts * self.own, hidden)
+        self.shared = Experts(shared_experts, parts * rest, hidden, dropout)
+        self.specific = Experts(experts * count, parts * self.own, hidden, dropout)
         self.gates = BatchedLinear(count, parts * (self.own + rest), experts * count + shared_experts)
         self.out_dim = hidden[-1]
         mine = torch.eye(count, dtype=torch.bool).repeat_interleave(experts, 1)
@@ -59,13 +65,15 @@ class STEM(Trunk):
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         shared, own = self.slices(encoded)
-        h = self.specific(own.repeat_interleave(self.mine.shape[-1] // len(own), 0))  # (T * experts, B, out_dim)
+        h = self.specific(own)  # (T * experts, B, out_dim)
         together = self.shared(shared)
         gates = self.gates(torch.cat([own, shared.expand(len(own), -1, -1)], -1)).softmax(-1).to(h.dtype)
         specific, common = gates.split([len(h), len(together)], -1)
+        by_task = specific.unflatten(-1, (len(own), self.each)).diagonal(dim1=0, dim2=2)  # (B, experts, T)
         z = torch.einsum("tbe,ebh->tbh", common, together)
-        z = z + torch.einsum("tbe,ebh->tbh", specific * self.mine, h)
-        z = z + torch.einsum("tbe,ebh->tbh", specific * ~self.mine, h.detach())
+        z = z + torch.einsum("bet,tebh->tbh", by_task, h.unflatten(0, (len(own), self.each)))
+        if len(own) > 1:
+            z = z + torch.einsum("tbe,ebh->tbh", specific * ~self.mine, h.detach())
         return {task: z[self.tasks.index(task)] for task in tasks}
 
     def slices(self, encoded: Encoded) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from graftrec.batch import Aside, Encoded
+from graftrec.batch import Encoded
 from graftrec.heads.dot import Dot
 from graftrec.trunks.cmf import CMF
 from graftrec.trunks.conet import CoNet
@@ -39,7 +39,7 @@ def test_conet(tasks: list[str]) -> None:
                 z = weight[number] @ h[task] + bias[number]
                 for other in tasks:
                     if other != task:
-                        z = z + crossing @ h[other]
+                        z = z + crossing.weight @ h[other]
                 new[task] = z.clamp_min(0)
             h = new
         for task in tasks:
@@ -47,14 +47,14 @@ def test_conet(tasks: list[str]) -> None:
 
 
 def test_a_sparse_conet_pays_for_its_crossings() -> None:
-    trunk, aside = CoNet(F, D, True, ["a", "b"], hidden=(6, 5), sparse=0.5), list[Aside]()
-    from dataclasses import replace
-
-    trunk(replace(encoded(), aside=aside), ["a"])
-    (paid,) = aside
-    expected = 0.5 * sum(float(abs(x)) for part in trunk.crossings for x in part.detach().flatten())
-    assert float(paid.total.detach() / paid.cases) == pytest.approx(expected, rel=1e-5)
-    trunk(encoded(), ["a"])  # where nothing is learned, nothing is paid
+    trunk = CoNet(F, D, True, ["a", "b"], hidden=(6, 5), sparse=0.5)
+    penalty = trunk.penalty()
+    assert penalty is not None
+    expected = 0.5 * sum(float(abs(x)) for part in trunk.crossings for x in part.weight.detach().flatten())
+    assert float(penalty.detach()) == pytest.approx(expected, rel=1e-5)
+    penalty.backward()
+    assert all(part.weight.grad.any() for part in trunk.crossings)
+    assert CoNet(F, D, True, ["a", "b"]).penalty() is None
     with pytest.raises(ValueError, match="sparse should be at least 0"):
         CoNet(F, D, True, ["a"], sparse=-1.0)
 

@@ -13,13 +13,13 @@ def test_it_is_its_equation() -> None:
     trunk, e = CrossStitch(FIELDS, WIDTH, False, TASKS, [5, 2]).double(), rows()
     with torch.no_grad():
         for stitch in trunk.stitches:
-            stitch.normal_()
+            stitch.weight.normal_()
     h = {task: e.fields.flatten(1) for task in TASKS}
     for layer, unit in zip(trunk.networks.layers, trunk.stitches, strict=True):
         out = {
             task: (h[task] @ layer.weight[t].T + layer.bias[t]).clamp_min(0) for t, task in enumerate(TASKS)
         }  # what the units of this layer read
-        h = {task: sum(unit[t, s] * out[other] for s, other in enumerate(TASKS)) for t, task in enumerate(TASKS)}
+        h = {task: sum(unit.weight[t, s] * out[other] for s, other in enumerate(TASKS)) for t, task in enumerate(TASKS)}
     for task, z in trunk(e, TASKS).items():
         torch.testing.assert_close(z, h[task])
 
@@ -29,7 +29,7 @@ def test_units_start_near_the_identity() -> None:
     want = torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
     assert len(trunk.stitches) == 2
     for stitch in trunk.stitches:
-        torch.testing.assert_close(stitch.detach(), want)
+        torch.testing.assert_close(stitch.weight.detach(), want)
 
 
 def test_with_the_identity_every_task_has_a_network_of_its_own() -> None:

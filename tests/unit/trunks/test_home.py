@@ -5,29 +5,32 @@ import torch
 from torch import Tensor
 
 from graftrec.batch import Encoded
+from graftrec.nn.stream_norm import StreamNorm
 from graftrec.trunks.home import FeatureGate, HoME, NormedExperts
 
-FIELDS, WIDTH, ROWS = 2, 3, 6
+FIELDS, WIDTH, ROWS, STREAM = 2, 3, 6, 1
 TASKS = ["click", "long_view", "like", "share"]
 GROUPS = {"watch": ["long_view", "click"], "interact": ["like", "share"]}
+STREAMS = {"films": ["user", "item"], "books": ["user", "item"]}
 OF = {"click": 0, "long_view": 0, "like": 1, "share": 1}
 
 
 def encoded(rows: int = ROWS) -> Encoded:
     generator = torch.Generator().manual_seed(0)
-    return Encoded(torch.randn(rows, FIELDS, WIDTH, generator=generator, dtype=torch.float64))
+    fields = torch.randn(rows, FIELDS, WIDTH, generator=generator, dtype=torch.float64)
+    return Encoded(fields, stream=list(STREAMS)[STREAM])
 
 
 def trunk(experts: int = 2, groups: dict[str, list[str]] | None = GROUPS, tasks: list[str] = TASKS) -> HoME:
     torch.manual_seed(0)
-    home = HoME(FIELDS, WIDTH, False, tasks, groups, experts, meta=[5, 4], hidden=[3], rank=2).double()
+    home = HoME(FIELDS, WIDTH, False, tasks, STREAMS, groups, experts, meta=[5, 4], hidden=[3], rank=2).double()
     with torch.no_grad():
         for module in home.modules():
-            if isinstance(module, torch.nn.BatchNorm1d):
+            if isinstance(module, StreamNorm):
                 module.weight.uniform_(0.5, 1.5)
                 module.bias.normal_()
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 1.5)
+                module.mean.normal_()
+                module.var.uniform_(0.5, 1.5)
     return home
 
 
@@ -40,7 +43,7 @@ def expert(experts: NormedExperts, number: int, x: Tensor, training: bool) -> Te
     for layer, norm in zip(experts.layers, experts.norms, strict=True):
         h = x @ layer.weight[number].T + layer.bias[number]
         part = slice(number * h.shape[1], (number + 1) * h.shape[1])
-        mean, var = norm.running_mean[part], norm.running_var[part]
+        mean, var = norm.mean[STREAM, part], norm.var[STREAM, part]
         if training:
             mean, var = h.mean(0), h.var(0, unbiased=False)
         h = norm.weight[part] * (h - mean) / (var + 1e-5).sqrt() + norm.bias[part]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from graftrec.batch import Encoded
 from graftrec.trunks.melu import MeLU
 
 VALUES = (1.0, 2.0, 4.0)
+BEHAVIOURS = dict.fromkeys(STREAMS, 3)
 
 
 def told() -> Encoded:
@@ -52,7 +54,7 @@ def naive(trunk: MeLU, e: Encoded, row: int) -> Tensor:
 
 @pytest.mark.parametrize("steps", [1, 2])
 def test_every_row_has_its_own_steps(steps: int) -> None:
-    trunk, e = made(MeLU, values=VALUES, steps=steps, rate=0.05), told()
+    trunk, e = made(MeLU, behaviours=BEHAVIOURS, values=VALUES, steps=steps, rate=0.05), told()
     assert isinstance(trunk, MeLU)
     z = trunk(e, ["a"])["a"]
     assert z.shape == (len(e.fields), 1)
@@ -61,7 +63,7 @@ def test_every_row_has_its_own_steps(steps: int) -> None:
 
 
 def test_the_gradient_goes_through_the_steps() -> None:
-    trunk, e = made(MeLU, values=VALUES, rate=0.05), told()
+    trunk, e = made(MeLU, behaviours=BEHAVIOURS, values=VALUES, rate=0.05), told()
     assert isinstance(trunk, MeLU)
     weight = trunk.decide[0].weight
     (ours,) = torch.autograd.grad(trunk(e, ["a"])["a"].sum(), weight)
@@ -75,7 +77,7 @@ def test_the_gradient_goes_through_the_steps() -> None:
 
 
 def test_an_evaluation_takes_the_same_steps() -> None:
-    trunk, e = made(MeLU, values=VALUES), told()
+    trunk, e = made(MeLU, behaviours=BEHAVIOURS, values=VALUES), told()
     expected = trunk(e, ["a"])["a"]
     for context in (torch.no_grad(), torch.inference_mode()):
         with context:
@@ -83,8 +85,25 @@ def test_an_evaluation_takes_the_same_steps() -> None:
 
 
 def test_wrong_values_are_refused() -> None:
-    for settings, words in (({"rate": 0.0}, "rate"), ({"steps": 0}, "steps"), ({"values": [1.0]}, "several")):
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"values": VALUES, "rate": 0.0}, "rate"),
+        ({"values": VALUES, "steps": 0}, "steps"),
+        ({"values": VALUES[:2]}, "the 3 behaviours of stream 's'"),
+        ({}, "the 3 behaviours"),  # five stars by default
+    ]
+    for settings, words in wrong:
         with pytest.raises(ValueError, match=words):
-            MeLU(3, WIDTH, True, STREAMS, **settings)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"dataset\.events"):
-        made(MeLU)(encoded(), ["a"])
+            MeLU(3, WIDTH, True, STREAMS, BEHAVIOURS, **settings)
+    for told in ({}, {"s": 3, "other": 1}):
+        with pytest.raises(ValueError, match=r"does not say: the dataset should have several .*dataset\.events"):
+            made(MeLU, behaviours=told, values=VALUES)
+    with pytest.raises(ValueError, match="without the events' behaviours"):
+        made(MeLU, behaviours=BEHAVIOURS, values=VALUES)(encoded(), ["a"])
+    with pytest.raises(ValueError, match="interaction=none"):  # which adds a field
+        MeLU(4, WIDTH, True, STREAMS, BEHAVIOURS, VALUES)
+
+
+def test_behaviours_are_worth_what_values_say() -> None:
+    trunk = MeLU(3, WIDTH, True, STREAMS, BEHAVIOURS, VALUES)
+    found = trunk._worth(torch.tensor([[1, 2, 4, 3, 7]]))  # the last two are several at once
+    torch.testing.assert_close(found, torch.tensor([[1.0, 2, 4, 2, 4]]) - 7 / 3)

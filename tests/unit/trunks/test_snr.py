@@ -78,7 +78,31 @@ def test_gates_are_drawn_in_training_only_and_learnt() -> None:
     assert torch.equal(trunk(rows(), ["a"])["a"], trunk(rows(), ["a"])["a"])
 
 
-@pytest.mark.parametrize("wrong", [{"levels": 0}, {"experts": 0}, {"hidden": []}])
+def test_its_penalty_is_the_expected_number_of_open_routes() -> None:
+    trunk = SNR(FIELDS, WIDTH, False, TASKS, levels=2, experts=3, sparsity=0.5).double()
+    expected = 0.0
+    for routes in (trunk.below[1], trunk.routes):
+        with torch.no_grad():
+            routes.log_alpha.normal_(std=2.0)
+        for log_alpha in routes.log_alpha.flatten().tolist():
+            expected += 0.5 / (1 + math.exp(2 / 3 * math.log(0.1 / 1.1) - log_alpha))
+    penalty = trunk.penalty()
+    assert penalty.item() == pytest.approx(expected)
+    for gradient in torch.autograd.grad(penalty, [trunk.below[1].log_alpha, trunk.routes.log_alpha]):
+        assert (gradient > 0).all()  # it closes every route
+    assert 0 < SNR(FIELDS, WIDTH, False, TASKS).penalty().item() < 0.01  # 24 routes by default
+    assert SNR(FIELDS, WIDTH, False, TASKS, sparsity=0.0).penalty() is None
+
+
+def test_the_penalty_is_what_the_draws_say() -> None:
+    torch.manual_seed(0)
+    routes = Routes(200, 200, 1, transform=False)
+    with torch.no_grad():
+        routes.log_alpha.fill_(-1.0)
+        assert float((routes.gates() > 0).double().mean()) == pytest.approx(float(routes.open()) / 200**2, abs=0.01)
+
+
+@pytest.mark.parametrize("wrong", [{"sparsity": -1.0}, {"levels": 0}, {"experts": 0}, {"hidden": []}])
 def test_what_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} should be"):
         SNR(FIELDS, WIDTH, False, TASKS, **wrong)

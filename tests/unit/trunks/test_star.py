@@ -30,14 +30,15 @@ def shaken() -> STAR:
 
 
 def network(star: STAR, x: Tensor, domain: int) -> Tensor:
-    for centre, offset, bias in zip(star.shared, star.offsets, star.biases, strict=True):
-        x = (x @ (centre.weight * (1 + offset[domain])).T + centre.bias + bias[domain]).clamp_min(0)
+    for centre, own in zip(star.shared, star.domains, strict=True):
+        x = (x @ (centre.weight * (1 + own.offset[domain])).T + centre.bias + own.bias[domain]).clamp_min(0)
     return x
 
 
 def normed(star: STAR, x: Tensor, domain: int, mean: Tensor, var: Tensor) -> Tensor:
-    scale = star.norm.weight * star.norm.weights[domain]
-    return scale * (x - mean) / (var + 1e-5).sqrt() + star.norm.bias + star.norm.biases[domain]
+    own = star.norm.domains
+    scale = star.norm.weight * (1 + own.offset[domain, :, 0])
+    return scale * (x - mean) / (var + 1e-5).sqrt() + star.norm.bias + own.bias[domain]
 
 
 def test_it_is_its_equations_in_training_and_in_evaluation() -> None:
@@ -67,7 +68,7 @@ def test_domains_start_alike_and_part_where_their_own_weights_do() -> None:
     before = z("books")
     assert torch.equal(before, z("films"))
     with torch.no_grad():
-        star.offsets[0][1] += 0.5
+        star.domains[0].offset[1] += 0.5
     assert torch.equal(z("books"), before)
     assert not torch.allclose(z("films"), before)
 
@@ -75,7 +76,7 @@ def test_domains_start_alike_and_part_where_their_own_weights_do() -> None:
 def test_a_batch_trains_the_shared_weights_and_those_of_its_domain() -> None:
     star = trunk()
     star(encoded("films"), ["click"])["click"].pow(2).sum().backward()
-    for parameter in [*star.offsets, *star.biases, star.norm.weights]:
+    for parameter in [*star.domains.parameters(), *star.norm.domains.parameters()]:
         assert parameter.grad is not None
         assert parameter.grad[1].any()
         assert not parameter.grad[0].any()
