@@ -1,0 +1,77 @@
+"""Whatever trains is moved: a step in which all tasks take part has a gradient for every weight, and none is 0."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from tiny import batches, domains_of, module, plain, scramble, shape_of, step, task_shape
+from torch import nn
+
+from discovery import classes
+from graftrec.interactions.base import Interaction
+from graftrec.module import GraftModule
+from graftrec.tasks.base import Task
+from graftrec.trunks.base import Trunk
+from graftrec.trunks.shared_bottom import SharedBottom
+
+SOFTMAX = r"tasks\.\w+\.head\.bias"
+UNREAD = r"encoder\.(age|behaviours)\.item\.weight"
+WITHOUT: dict[str, tuple[str, str]] = {  # trunk or task -> weights that no loss moves, and why
+    **dict.fromkeys(
+        ("BERT4Rec", "GRU4Rec", "HSTU", "NextItNet", "SASRec", "NextItem"),
+        (SOFTMAX, "what is added to all logits of a softmax changes nothing"),
+    ),
+    **dict.fromkeys(
+        ("BiTGCF", "CMF"),
+        (rf"{UNREAD}|encoder\.numbers\.[ab]/\w+\.linear\.\w+", "the trunk reads the user and the item alone"),
+    ),
+    "MeLU": (UNREAD, "the trunk reads the events' items and what they are worth, not their vectors"),
+}
+
+
+@pytest.fixture(autouse=True)
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GraftModule, "log_dict", lambda *_, **__: None)
+
+
+def resting(model: GraftModule, given: Any) -> set[str]:
+    """Weights that train and that a step of all tasks does not move."""
+    scramble(model)
+    step(model, given)
+    return {
+        name
+        for name, part in model.named_parameters()
+        if part.requires_grad and (part.grad is None or not bool(part.grad.any()))
+    }
+
+
+def holds(name: str, found: set[str]) -> None:
+    pattern, _ = WITHOUT.get(name, (r"$^", ""))
+    assert not {weight for weight in found if not re.fullmatch(pattern, weight)}
+    assert bool(found) == (name in WITHOUT)  # an exception that is none any more goes
+
+
+@pytest.mark.parametrize("cls", classes("trunks"), ids=lambda cls: cls.__name__)
+def test_every_weight_of_a_trunk_and_its_heads_learns(cls: type[Trunk]) -> None:
+    holds(cls.__name__, resting(module(cls), batches(shape_of(cls), cloze=cls.cloze)))
+
+
+@pytest.mark.parametrize("cls", classes("tasks"), ids=lambda cls: cls.__name__)
+def test_every_weight_of_a_task_learns(cls: type[Task]) -> None:
+    holds(cls.__name__, resting(plain(cls), batches(task_shape(cls), domains=domains_of(cls))))
+
+
+@pytest.mark.parametrize("cls", classes("interactions"), ids=lambda cls: cls.__name__)
+def test_every_weight_under_an_interaction_learns(cls: type[Interaction]) -> None:
+    holds(cls.__name__, resting(module(SharedBottom, interaction=cls), batches("rows")))
+
+
+def test_a_weight_that_nothing_reads_is_found() -> None:
+    model = module(SharedBottom)
+    model.trunk.register_module("spare", nn.Linear(2, 2))
+    unused = {"trunk.spare.weight", "trunk.spare.bias"}
+    assert resting(model, batches("rows")) == unused
+    with pytest.raises(AssertionError):
+        holds("SharedBottom", unused)
