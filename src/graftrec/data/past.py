@@ -80,23 +80,42 @@ class PastCounts:
         Returns:
             (..., columns) float32.
         """
-        first = key * self._span
-        if self._starts is None:
-            low = torch.searchsorted(self._sorted, first)
-        else:
-            low = self._starts[key.clamp_max(len(self._starts) - 1)]
         moment = torch.searchsorted(self._moments, time.contiguous())  # before the two broadcast: fewer searches
-        high = torch.searchsorted(self._sorted, first + moment)
+        low, seen = self._low(key), self._seen(key)
+        if 2 * int(seen.sum()) > seen.numel():
+            return self._counts(key, low, moment, time)
+        # most users never met most items: their answers are 0, and no search is made for them
+        key, low, seen, moment, time = torch.broadcast_tensors(key, low, seen, moment, time)  # type: ignore[no-untyped-call]
+        answers = torch.zeros(*key.shape, self.columns)
+        asked = seen.flatten().nonzero()[:, 0]
+        known = (values.flatten()[asked] for values in (key, low, moment, time))
+        answers.view(-1, self.columns)[asked] = self._counts(*known)
+        return answers
+
+    def _counts(self, key: Tensor, low: Tensor, moment: Tensor, time: Tensor) -> Tensor:
+        """Answers (..., columns); the events of each key begin at ``low``, and ``moment`` is the rank of the time."""
+        high = torch.searchsorted(self._sorted, key * self._span + moment)
         low = low.expand_as(high)
         counts = [(high - low).double()]
         last = (high - 1).clamp_min(0)
         for half_life, sums in zip(self.half_lives, self._sums, strict=True):
-            if not len(sums):
-                counts.append(counts[0])
-                continue
             weighted = sums[last] * torch.exp2((self._time[last] - time) / half_life)
             counts.append(torch.where(high > low, weighted, 0.0))
         return torch.log1p(torch.stack(counts, -1)).float()
+
+    def _low(self, key: Tensor) -> Tensor:
+        """Where the events of each key (...) begin."""
+        if self._starts is None:
+            return torch.searchsorted(self._sorted, key * self._span)
+        return self._starts[key.clamp_max(len(self._starts) - 1)]
+
+    def _seen(self, key: Tensor) -> Tensor:
+        """Whether anything was seen of each key (...), whenever."""
+        if not len(self._sorted):
+            return torch.zeros(key.shape, dtype=torch.bool)
+        if self._starts is None:
+            return self._sorted[self._low(key).clamp_max(len(self._sorted) - 1)] // self._span == key
+        return self._low(key + 1) > self._low(key)
 
 
 def moments_of(time: Tensor) -> Moments:
