@@ -29,7 +29,7 @@ class Encoded:
     candidate: Tensor | None = None  # (B, C, D), or (1, N, D) when a whole catalogue is ranked
     cross: Tensor | None = None  # (B, C, K)
     stream: str = ""  # whose rows these are
-    times: Tensor | None = None  # (B, L) days of the events of a sequence
+    times: Tensor | None = None  # (B, L) int64 milliseconds, when the events of a sequence were
     hidden: Tensor | None = None  # (B, L) bool, True where an event is to be guessed and not to be read
     last: bool = False  # whether only what follows the last event is asked for
     # of the attribute that a trunk asks for (`Trunk.by`), 0 is none: ids of the events (B, L) or several (B, L, A), and

@@ -19,7 +19,8 @@ class Feature:
     where 0 is unknown or padding; ``number`` is (B,) float, standardised on training rows. A history may carry the age
     of each event in a column of its own, named ``<name>_age``: (B, L) float, log(1 + days), and what each event was in
     ``<name>_behaviour``: (B, L) int64 in [0, behaviours), 0 is padding. A ``vector`` is (B, size) float. An ``id`` with
-    ``keep`` is never hidden by the encoder's id dropout.
+    ``keep`` is never hidden by the encoder's id dropout. A ``sequence`` is a history with times in ``<name>_time``:
+    (B, L) int64 milliseconds.
     """
 
     name: str

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from graftrec.data.past import Moments, moments_of
 
+MILLISECONDS = 86_400_000  # of a day
+
 
 class Histories:
     """Events sorted by user, time and item; a question is one search and one gather.
@@ -84,17 +86,17 @@ class Histories:
         """The last events before a time, newest last, all 0 where there are fewer; see `places`.
 
         Returns:
-            items (B, L) int64, their days (B, L) float32 since ``origin``, and what they were (B, L) int64, 0 if nobody
-            says.
+            items (B, L) int64, their milliseconds (B, L) int64 since ``origin``, and what they were (B, L) int64, 0 if
+            nobody says.
         """
         at, there = self.places(user, time, length)
         if not len(self._item):
             nothing = torch.zeros(at.shape, dtype=torch.int64)
-            return nothing, nothing.float(), nothing
+            return nothing, nothing, nothing
         items = self._item[at].masked_fill(~there, 0)
-        days = (self._time[at] - origin).float().masked_fill(~there, 0.0)
+        times = milliseconds(self._time[at] - origin).masked_fill(~there, 0)
         kinds = torch.zeros_like(items) if self._behaviour is None else self._behaviour[at].masked_fill(~there, 0)
-        return items, days, kinds
+        return items, times, kinds
 
     def behaviours(
         self, user: Tensor, time: Tensor, length: int, days: float | None = None, sessions: float | None = None
@@ -112,6 +114,11 @@ class Histories:
             return torch.full(time.shape, longest)
         last = self._time[(high - 1).clamp_min(0)]
         return torch.where(high > low, time - last, longest).clamp(0, longest).float()
+
+
+def milliseconds(days: Tensor) -> Tensor:
+    """Days (...) float64 as int64: whole numbers stay what they are in whatever precision a batch is cast to."""
+    return (days * MILLISECONDS).round().long()
 
 
 def by_key(key: Tensor, item: Tensor) -> Tensor:

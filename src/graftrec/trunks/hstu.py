@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +19,42 @@ SCORES = 1 << 24  # of attention that are held at once
 TIMES = 64  # buckets of time differences: two for each doubling of the seconds, up to 136 years
 
 
+class Times:
+    """Of pairs of events the bucket that their time apart is in: floor(2 log2(seconds)), 0 for a second or less.
+
+    Args:
+        times: (B, M) int64 milliseconds, each sequence from its start.
+    """
+
+    def __init__(self, times: Tensor) -> None:
+        # a bucket begins at the first millisecond of 2^(k / 2) seconds: whole numbers, so that none is in the wrong one
+        starts = [math.isqrt(10**6 * 2**k - 1) + 1 for k in range(1, TIMES)]
+        self._times, self._starts = times, torch.tensor(starts, device=times.device)
+
+    def buckets(self, at: Tensor, keys: int) -> Tensor:
+        """Of queries at ``at`` (B or 1, q) and the first ``keys`` events: (B, q, keys) int32."""
+        every = at.shape[1] == keys == self._times.shape[1]
+        return self._every if every else self._of(at, keys)
+
+    @cached_property
+    def _every(self) -> Tensor:
+        """Of all pairs (B, M, M); all blocks read the same."""
+        longest = self._times.shape[1]
+        return self._of(torch.arange(longest, device=self._times.device)[None], longest)
+
+    def _of(self, at: Tensor, keys: int) -> Tensor:
+        asked = self._times.gather(1, at.expand(len(self._times), -1))
+        return torch.bucketize(asked[..., None] - self._times[:, None, :keys], self._starts, right=True, out_int32=True)
+
+
 class PointwiseBlock(nn.Module):
     """x + f2(norm(A V) * U); U, V, Q, K = SiLU(f1(norm(x))); A = SiLU(Q K^T + bias) / n, on packed events (P, D).
 
     n is the number of events that a query may see, those before it and itself; bias is learned for their distance in
     places and in time and the same for all heads.
+
+    Args:
+        width: D. heads: divide D. positions: distances in places that are told apart. dropout: of what `out` reads.
     """
 
     def __init__(self, width: int, heads: int, positions: int, dropout: float) -> None:
@@ -32,21 +65,16 @@ class PointwiseBlock(nn.Module):
         # of a mean over many events little is left: a larger epsilon would drown it
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width, eps=1e-6)
         self.inputs, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
-        self.place, self.time = nn.Embedding(positions, 1), nn.Embedding(TIMES, 1)
-        for table in (self.place, self.time):
-            nn.init.normal_(table.weight, std=0.02)
+        # vectors: the backward of an embedding of width 1 takes ten times as long
+        self.place, self.time = (nn.Parameter(torch.randn(size) * 0.02) for size in (positions, TIMES))
 
-    def bias(self, at: Tensor, times: Tensor | None, keys: int) -> Tensor:
+    def bias(self, at: Tensor, times: Times | None, keys: int) -> Tensor:
         """Of queries at ``at`` (B or 1, q) and the first ``keys`` events: (B or 1, q, keys)."""
         distance = at[..., None] - torch.arange(keys, device=at.device)
-        found: Tensor = self.place(distance.clamp(0, self.place.num_embeddings - 1)).squeeze(-1)
-        if times is not None:
-            seconds = (times.gather(1, at.expand(len(times), -1))[..., None] - times[:, None, :keys]) * 86_400
-            bucket = (2 * seconds.clamp_min(1).log2()).long().clamp_max(TIMES - 1)
-            found = found + self.time(bucket).squeeze(-1)
-        return found
+        found = _read(self.place, distance.clamp(0, len(self.place) - 1))
+        return found if times is None else found + _read(self.time, times.buckets(at, keys))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, at: Tensor, times: Tensor | None) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, at: Tensor, times: Times | None) -> Tensor:
         """A V (B, H, q, d) of queries (B, H, q, d) at ``at`` (B or 1, q), keys and values (B, H, m, d)."""
         keys = key.shape[2]
         scores = F.silu(query @ key.transpose(-1, -2) + self.bias(at, times, keys)[:, None])
@@ -54,8 +82,8 @@ class PointwiseBlock(nn.Module):
         weights = torch.where(seen[:, None], scores / (at + 1)[:, None, :, None], 0.0)
         return weights.to(value.dtype) @ value
 
-    def forward(self, x: Tensor, packed: Packed, times: Tensor | None, last: bool = False) -> Tensor:
-        """(P, D), times (B, M) -> (P, D), or (B, D) where only the last event of each sequence is asked for."""
+    def forward(self, x: Tensor, packed: Packed, times: Times | None, last: bool = False) -> Tensor:
+        """(P, D) -> (P, D), or (B, D) where only the last event of each sequence is asked for."""
         gate, *parts = F.silu(self.inputs(self.before(x))).chunk(4, -1)
         together = packed.padded(torch.cat(parts, -1))
         batch, longest, width = together.shape
@@ -70,7 +98,7 @@ class PointwiseBlock(nn.Module):
             found = packed.unpadded(self._all(query, key, value, times).transpose(1, 2).flatten(2))
         return x + self.out(self.dropout(self.between(found) * gate))  # type: ignore[no-any-return]
 
-    def _all(self, query: Tensor, key: Tensor, value: Tensor, times: Tensor | None) -> Tensor:
+    def _all(self, query: Tensor, key: Tensor, value: Tensor, times: Times | None) -> Tensor:
         """Of all M queries, as many at once as `SCORES` allows; then backward computes their scores once more."""
         batch, heads, longest, _ = query.shape
         step = max(1, SCORES // max(1, batch * heads * longest))
@@ -83,6 +111,11 @@ class PointwiseBlock(nn.Module):
             given = query[:, :, start:end], key[:, :, :end], value[:, :, :end], at[:, start:end], times
             found.append(checkpoint(self.attend, *given, use_reentrant=False, preserve_rng_state=False))
         return torch.cat(found, 2)
+
+
+def _read(vector: Tensor, at: Tensor) -> Tensor:
+    """Numbers of a vector (n,) at places (...): (...)."""
+    return vector.index_select(0, at.flatten()).view(at.shape)
 
 
 class HSTU(Trunk):
@@ -126,7 +159,7 @@ class HSTU(Trunk):
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         history, mask = sequence_of(self, encoded)
         packed = Packed(mask)
-        times = None if encoded.times is None else packed.padded(packed.tokens(encoded.times))
+        times = None if encoded.times is None else Times(packed.padded(packed.tokens(encoded.times)))
         x = self.dropout(packed.tokens(history) * self.scale)
         for block in self.blocks[:-1]:
             x = run_block(block, self.checkpoint, x, packed, times)

@@ -16,6 +16,7 @@ from torch import Tensor
 from discovery import classes
 from graftrec import config
 from graftrec.batch import Batch, Read
+from graftrec.data.history import MILLISECONDS as DAY
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.data.splits.by_time import ByTime
@@ -139,7 +140,7 @@ def test_what_comes_later_changes_nothing_that_was_said_before(cls: type[Trunk],
         made, stream = stream_of(cls, shop(changed_from))
         net, batch = Net(cls, made), trained_on(stream)
         row = int(stream.lengths.argmax())
-        assert batch["sequence_time"][row].tolist() == [float(number) for number in range(LONG - 1)]
+        assert batch["sequence_time"][row].tolist() == [number * DAY for number in range(LONG - 1)]
         with torch.no_grad():
             said.append(net.z({name: part if name == "catalogue" else part[[row]] for name, part in batch.items()})[0])
     torch.testing.assert_close(said[0][:day], said[1][:day], rtol=0, atol=1e-6)

@@ -23,6 +23,7 @@ from graftrec.data.datasets.base import Dataset
 from graftrec.data.datasets.files import Files
 from graftrec.data.datasets.several import Several
 from graftrec.data.domains import Domain
+from graftrec.data.history import MILLISECONDS as DAY
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cold_start import ColdStart
 from graftrec.data.protocols.cross_domain import CrossDomain
@@ -525,8 +526,8 @@ def test_a_sequence_holds_training_events_and_then_what_is_strictly_before(
                 read, follow = own[low:end], own[low:end] if mask else own[low + 1 : end + 1]
                 assert users.keys.cast(pl.String)[int(batch["user"][row]) - 1] == user
                 assert batch["sequence"][row].tolist() == padded([number[item] for _, item, *_ in read])
-                assert batch["sequence_time"][row].tolist() == padded([time - origin for time, *_ in read])
-                assert batch["next_time"][row].tolist() == padded([time - origin for time, *_ in follow])
+                assert (batch["sequence_time"][row] / DAY).tolist() == padded([time - origin for time, *_ in read])
+                assert (batch["next_time"][row] / DAY).tolist() == padded([time - origin for time, *_ in follow])
                 shown = batch["sequence_masked"][row].tolist() if mask else [False] * wide
                 hidden = shown[wide - len(read) :]
                 assert not any(shown[: wide - len(read)])
@@ -592,9 +593,13 @@ def test_a_sequence_holds_training_events_and_then_what_is_strictly_before(
                     times, what, kinds_ = zip(*past, *last, strict=True) if past or last else ((), (), ())
                     ids = [0 if item is None else number[item] for item in what]
                     assert batch["sequence"][at].tolist() == padded(ids, 0, length)
-                    assert batch["sequence_time"][at].tolist() == padded([time - origin for time in times], 0, length)
+                    assert (batch["sequence_time"][at] / DAY).tolist() == padded(
+                        [time - origin for time in times], 0, length
+                    )
                     following = [time - origin for time in (times if mask else [*times[1:], moment])]
-                    assert batch["next_time"][at, -len(following) :].tolist() == pytest.approx(following, abs=1e-5)
+                    assert (batch["next_time"][at, -len(following) :] / DAY).tolist() == pytest.approx(
+                        following, abs=1e-5
+                    )
                     if "sequence_behaviour" in batch:
                         assert batch["sequence_behaviour"][at].tolist() == padded(list(kinds_), 0, length)
                     if mask:

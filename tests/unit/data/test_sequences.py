@@ -10,6 +10,7 @@ import pytest
 import torch
 from shop import SETTINGS, Shop, differing, made_of, open_shop, prepared, train_batch
 
+from graftrec.data.history import MILLISECONDS as DAY
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.data.sampling import History
 from graftrec.data.splits.at_random import AtRandom
@@ -52,11 +53,11 @@ def test_windows_end_at_the_newest_event_and_each_target_is_asked_once() -> None
     assert same(batch["next"], [[2, 0, 3], [-1, -1, 1], [-1, -1, 3], [-1, -1, 3]])
     assert same(batch["candidate"], [[3, 1, 4], [0, 0, 2], [0, 0, 4], [0, 0, 4]])
     assert same(batch["like"], [[NAN, 0, 1], [NAN, NAN, 0], [NAN, NAN, 0], [NAN, NAN, 0]])
-    assert same(batch["sequence_time"], [[1, 2, 3], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
-    assert same(batch["next_time"], [[2, 3, 4], [0, 0, 1], [0, 0, 1], [0, 0, 7]])
+    assert same(batch["sequence_time"] / DAY, [[1, 2, 3], [0, 0, 0], [0, 0, 1], [0, 0, 0]])
+    assert same(batch["next_time"] / DAY, [[2, 3, 4], [0, 0, 1], [0, 0, 1], [0, 0, 7]])
     assert {name: values.dtype for name, values in batch.items()} == {
         **dict.fromkeys(("user", "sequence", "next", "candidate", "catalogue"), torch.int64),
-        **dict.fromkeys(("sequence_time", "next_time", "like"), torch.float32),
+        **{"sequence_time": torch.int64, "next_time": torch.int64, "like": torch.float32},
     }
     assert sorted(stream.labels("next").tolist()) == [0, 1, 2, 3, 3, 3]
     assert stream.labels("like").isnan().sum() == 1
@@ -77,8 +78,8 @@ def test_evaluation_reads_what_came_before_and_asks_at_the_last_position() -> No
     judged, ranked = list(stream.evaluation("test"))
     for batch in (judged, ranked):
         assert same(batch["sequence"], [[1, 4, 2], [2, 4, 1]])
-        assert same(batch["sequence_time"], [[3, 4, 5], [1, 1, 2]])
-        assert same(batch["next_time"], [[4, 5, 6.5], [1, 2, 4]])
+        assert same(batch["sequence_time"] / DAY, [[3, 4, 5], [1, 1, 2]])
+        assert same(batch["next_time"] / DAY, [[4, 5, 6.5], [1, 2, 4]])
         assert "next" not in batch
     assert same(judged["candidate"], [[3], [2]])
     assert same(judged["like"], [[0], [NAN]])
@@ -125,7 +126,7 @@ def test_what_a_row_may_know_and_when_it_is_asked_is_as_in_baskets() -> None:
                 assert torch.equal(other[name], one[name])
             assert ("cold_user" in one) == ("cold_user" in other)
             age = torch.log1p(
-                stream.lines.times(stage)[one["user"], None] - stream.lines.origin - other["sequence_time"]
+                stream.lines.times(stage)[one["user"], None] - stream.lines.origin - other["sequence_time"] / DAY
             ).float()
             there = one["recent"] > 0
             torch.testing.assert_close(age[there], one["recent_age"][there], atol=1e-4, rtol=0)
@@ -136,8 +137,26 @@ def test_the_latest_state_holds_everything_and_a_stranger_has_none() -> None:
     state = stream.state(torch.tensor([1, 0, 3]), "latest")
     assert same(state["sequence"], [[1, 4, 2, 3], [0, 0, 0, 0], [0, 0, 0, 3]])
     assert state["query"].tolist() == [1, 0, 3]
-    assert float(state["next_time"][1, -1]) == pytest.approx(7.0)
+    assert int(state["next_time"][1, -1]) == pytest.approx(7 * DAY, abs=1000)
     assert same(stream.fresh(torch.tensor([3]), "latest"), [[1, 1, 0, 1]])
+
+
+def test_events_a_second_apart_are_so_ten_years_after_the_first_one() -> None:
+    second, late = 1 / 86_400, 3_652.0
+    moments = [0.0, late, late + second, late + 3 * second, late + 6 * second, late + 10 * second]
+    rows = pl.DataFrame({"user": "a", "item": [1, 2, 3, 1, 2, 3], "time": moments})
+    for mask in (0.0, 0.4):
+        stream = sequences(Shop(rows), 3, mask=mask)
+        start = round(late * DAY)
+        batch = train_batch(stream)  # four events train
+        read = [start, start + 1000, start + 3000] if mask else [0, start, start + 1000]
+        assert batch["sequence_time"][0].tolist() == read
+        (ranked,) = stream.evaluation("test")
+        state = stream.state(torch.tensor([1]), "test")  # all that a recommendation reads
+        read = [start + 3000, start + 6000, start + 10_000] if mask else [start + 1000, start + 3000, start + 6000]
+        for found in (ranked, state):
+            assert found["sequence_time"].tolist() == [read]
+            assert found["next_time"].tolist() == [read if mask else [*read[1:], start + 10_000]]
 
 
 # What is hidden
@@ -215,7 +234,7 @@ def test_evaluation_appends_the_event_to_be_guessed() -> None:
     for batch in stream.evaluation("test"):
         assert same(batch["sequence"], [[4, 2, 0], [4, 1, 0]])
         assert same(batch["sequence_masked"], [[0, 0, 1], [0, 0, 1]])
-        assert same(batch["sequence_time"], [[4, 5, 6.5], [1, 2, 4]])
+        assert same(batch["sequence_time"] / DAY, [[4, 5, 6.5], [1, 2, 4]])
     (alone,) = sequences(Shop(ROWS), 1, mask=0.2).evaluation("test")
     assert same(alone["sequence"], [[0], [0]])
     assert same(alone["sequence_masked"], [[1], [1]])
@@ -238,7 +257,7 @@ def test_users_of_any_length(length: int, mask: float) -> None:
     assert int((batch["sequence"] > 0).sum()) == int(stream.lengths.sum()) == asked
     if not mask:
         times = batch["next_time"][batch["next"] >= 0]
-        assert torch.equal(times.sort().values, torch.arange(1, many) / 4)
+        assert torch.equal(times.sort().values, torch.arange(1, many) * DAY // 4)
     (ranked,) = stream.evaluation("test")
     assert ranked["sequence"].shape == (1, length)
     assert int((ranked["sequence"] > 0).sum()) == min(length - bool(mask), many + 1)

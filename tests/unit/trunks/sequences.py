@@ -43,7 +43,7 @@ def looks_at_nothing_later(trunk: Trunk, e: Encoded) -> None:
         history, times = e.history.clone(), None if e.times is None else e.times.clone()
         history[:, changed:] += torch.linspace(-1, 1, WIDTH)  # the same everywhere would be undone by a norm
         if times is not None:
-            times[:, changed:] += 100
+            times[:, changed:] += 100_000
         other = trunk(replace(e, history=history, times=times), ["next"])["next"]
         torch.testing.assert_close(other[:, :changed], z[:, :changed], rtol=0, atol=1e-12)
         assert not torch.isclose(other[0, changed:], z[0, changed:]).all(1).any()
@@ -52,10 +52,10 @@ def looks_at_nothing_later(trunk: Trunk, e: Encoded) -> None:
 def takes_any_length(trunk: Trunk, length: int) -> None:
     """Sequences of ``length``, and empty ones of that shape, give finite numbers in either way of asking."""
     there = torch.ones(2, length, dtype=torch.bool)
-    days = torch.arange(length).float().repeat(2, 1)
+    times = 1000 * torch.arange(length).repeat(2, 1)
     hidden = torch.arange(length) == length - 1
     for mask in (there, ~there):
-        e = Encoded(torch.zeros(2, 0, WIDTH), torch.randn(2, length, WIDTH), mask, times=days)
+        e = Encoded(torch.zeros(2, 0, WIDTH), torch.randn(2, length, WIDTH), mask, times=times)
         e = replace(e, hidden=mask & hidden if trunk.cloze else None)
         with torch.no_grad():
             whole, last = (trunk(replace(e, last=last), ["next"])["next"] for last in (False, True))

@@ -22,26 +22,28 @@ from torch import Tensor
 
 from graftrec.batch import Encoded
 from graftrec.trunks import hstu
-from graftrec.trunks.hstu import HSTU, PointwiseBlock
+from graftrec.trunks.hstu import HSTU, PointwiseBlock, Times
+
+YEAR = 365 * 86_400_000  # milliseconds
 
 
 def trunk(positions: int = 200) -> HSTU:
     torch.manual_seed(0)
     model = HSTU(WIDTH, True, positions=positions).eval()
     for block in model.blocks:  # biases that matter
-        torch.nn.init.normal_(block.place.weight)
-        torch.nn.init.normal_(block.time.weight)
+        torch.nn.init.normal_(block.place)
+        torch.nn.init.normal_(block.time)
     return model
 
 
 def given(timed: bool = True) -> Encoded:
-    """Days between seconds and years apart, some of them the same."""
-    steps = torch.tensor([0.0, 0.0, 0.001, 0.3, 20.0, 900.0], dtype=torch.float64)
-    days = (15_000 + steps.cumsum(0)).repeat(len(COUNTS), 1)
-    return replace(encoded(), times=days if timed else None)
+    """Events between milliseconds and years apart, some of them at the same time."""
+    steps = torch.tensor([0, 0, 1_999, 2_000, 26_000_000_003, 77_760_000_000])
+    times = (10 * YEAR + steps.cumsum(0)).repeat(len(COUNTS), 1)
+    return replace(encoded(), times=times if timed else None)
 
 
-def naive(block: PointwiseBlock, x: Tensor, days: Tensor | None) -> Tensor:
+def naive(block: PointwiseBlock, x: Tensor, times: Tensor | None) -> Tensor:
     """One sequence (n, D), one head after another, one pair of events after another."""
     u, v, q, k = F.silu(block.inputs(block.before(x))).chunk(4, -1)
     size = WIDTH // block.heads
@@ -50,10 +52,10 @@ def naive(block: PointwiseBlock, x: Tensor, days: Tensor | None) -> Tensor:
         part = slice(head * size, (head + 1) * size)
         for i in range(len(x)):
             for j in range(i + 1):
-                bias = block.place.weight[min(i - j, len(block.place.weight) - 1), 0]
-                if days is not None:
-                    seconds = max(1.0, float(days[i] - days[j]) * 24 * 60 * 60)
-                    bias = bias + block.time.weight[min(math.floor(2 * math.log2(seconds)), 63), 0]
+                bias = block.place[min(i - j, len(block.place) - 1)]
+                if times is not None:
+                    seconds = max(1.0, int(times[i] - times[j]) / 1000)
+                    bias = bias + block.time[min(math.floor(2 * math.log2(seconds)), 63)]
                 score = q[i, part] @ k[j, part] + bias
                 found[i, part] += score / (1 + torch.exp(-score)) / (i + 1) * v[j, part]
     return x + block.out(block.between(found) * u)  # type: ignore[no-any-return]
@@ -86,6 +88,23 @@ def test_a_query_at_a_time_has_the_same_gradients(monkeypatch: pytest.MonkeyPatc
     for one, other in zip(*gradients, strict=True):
         assert one.abs().sum() > 0
         torch.testing.assert_close(one, other)
+
+
+def test_every_second_is_in_its_bucket_years_after_the_first() -> None:
+    seconds = torch.cat([torch.arange(5_000), 2 ** torch.arange(32), 2 ** torch.arange(1, 32) - 1])
+    times = Times(10 * YEAR + 1000 * torch.stack([torch.zeros_like(seconds), seconds], 1))
+    found = times.buckets(torch.ones(1, 1, dtype=torch.int64), 1)[:, 0, 0].tolist()
+    # k is the largest number with 2^k <= seconds^2
+    assert found == [max(0, (int(second) ** 2).bit_length() - 1) for second in seconds]
+
+
+def test_buckets_are_made_once_for_all_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, ...]] = []
+    real = torch.bucketize
+    monkeypatch.setattr(torch, "bucketize", lambda x, *more, **named: made.append(x.shape) or real(x, *more, **named))
+    model = HSTU(WIDTH, True, layers=4).double()
+    model(given(), ["next"])
+    assert made == [(len(COUNTS), LENGTH, LENGTH)]
 
 
 def test_what_comes_later_changes_nothing_before() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graftrec.batch import Batch
-from graftrec.data.history import Histories, by_key
+from graftrec.data.history import Histories, by_key, milliseconds
 from graftrec.data.past import moments_of
 from graftrec.data.sampling import History
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
@@ -29,7 +29,8 @@ class SequenceRows(StreamData):
     The windows of events e_0 ... e_n end at n, n - L, n - 2L, ..., so that every event but the first is a target
     once; a row reads all events of its window but the last. A batch is as wide as its longest row, newest last:
 
-    - ``sequence`` (B, l) items, 0 is padding; ``sequence_time`` (B, l) days since the first event of all data;
+    - ``sequence`` (B, l) items, 0 is padding; ``sequence_time`` (B, l) int64 milliseconds since the first event of all
+      data;
       ``sequence_behaviour`` (B, l), if there are several.
     - ``next`` (B, l): the event that follows, as a place in ``catalogue``, -1 at padding; ``next_time`` (B, l) its
       time. Labels of rows (B, l) are those of the event that follows, NaN where missing, and ``candidate`` (B, l) is
@@ -127,7 +128,7 @@ class SequenceRows(StreamData):
         self._item = _padded(item, 0)
         self._trained = torch.unique(item[own])  # what else there is to rank, training does not know
         self._place = _padded(torch.searchsorted(self._trained, item).masked_fill(~own, -1), -1)
-        self._days = _padded((time - lines.origin).float(), 0.0)
+        self._times = _padded(milliseconds(time - lines.origin), 0)
         self._behaviour = None if lines.behaviour is None else _padded(lines.behaviour[line], 0)
         self._follows = {"next": self._place}
         if self._behaviour is not None:
@@ -165,7 +166,7 @@ class SequenceRows(StreamData):
         at = end[:, None] + torch.arange(-width, 0)
         there = torch.arange(width) >= width - length[:, None]
         read = torch.where(there, at, -1)
-        found = {"user": self._user[index], "sequence": self._item[read], "sequence_time": self._days[read]}
+        found = {"user": self._user[index], "sequence": self._item[read], "sequence_time": self._times[read]}
         shown = read
         if drawn is not None:
             hidden = found["sequence_masked"] = self._hidden(there, *drawn)
@@ -175,7 +176,7 @@ class SequenceRows(StreamData):
         if self._behaviour is not None:  # what is hidden does not say how it was chosen
             found["sequence_behaviour"] = self._behaviour[shown]
         found |= {name: places[target] for name, places in self._follows.items()}
-        found["next_time"] = found["sequence_time"] if self.mask else self._days[target]
+        found["next_time"] = found["sequence_time"] if self.mask else self._times[target]
         if self._answers:
             found |= {name: values[target] for name, values in self._answers.items()}
             found["candidate"] = self._item[target]
@@ -213,17 +214,17 @@ class SequenceRows(StreamData):
 
     def _read(self, user: Tensor, time: Tensor, moment: Tensor) -> Batch:
         """The last events of users (B,) strictly before ``time`` (B,), asked about a ``moment`` (B,)."""
-        length, now = self.length - bool(self.mask), (moment[:, None] - self.lines.origin).float()
-        items, days, kinds = self.history.last(user, time, length, self.lines.origin)
+        length, now = self.length - bool(self.mask), milliseconds(moment[:, None] - self.lines.origin)
+        items, times, kinds = self.history.last(user, time, length, self.lines.origin)
         if self.mask:  # what is guessed is one more event
             items, kinds = (torch.nn.functional.pad(values, (0, 1)) for values in (items, kinds))
-            days = torch.cat([days, now], 1)
-        found = {"user": user, "sequence": items, "sequence_time": days}
+            times = torch.cat([times, now], 1)
+        found = {"user": user, "sequence": items, "sequence_time": times}
         if self._behaviour is not None:
             found["sequence_behaviour"] = kinds
         if self.mask:
             found["sequence_masked"] = (torch.arange(self.length) == self.length - 1).repeat(len(user), 1)
-        return found | {"next_time": days if self.mask else torch.cat([days[:, 1:], now], 1)}
+        return found | {"next_time": times if self.mask else torch.cat([times[:, 1:], now], 1)}
 
     @property
     def asked_at_once(self) -> int:
