@@ -49,7 +49,7 @@ def model(cls: type[Trunk]) -> Model:
 def read(trunk: nn.Module, cls: type[Trunk]) -> Tensor:
     """What the tasks read, side by side, of a batch with all that a trunk may look at."""
     torch.manual_seed(1)
-    times = torch.arange(B * L).view(B, L) * 86_400.0
+    times = torch.arange(B * L).view(B, L) * 86_400_000
     z = trunk(replace(encoded(cls), times=times), TASKS)
     return torch.cat([z[task] for task in TASKS], -1)
 
