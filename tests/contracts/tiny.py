@@ -100,8 +100,8 @@ def batch(shape: str, rows: int, seed: int, cloze: bool = False) -> Batch:
         hidden = {"events_masked": there & (torch.arange(LENGTH) >= LENGTH - 2)} if cloze else {}
         kept = events.masked_fill(hidden["events_masked"], 0) if cloze else events
         follows = torch.where(there, ids(ITEMS - 1, LENGTH), -1)
-        times = torch.cumsum(torch.rand(rows, LENGTH, generator=random), 1) * 30
-        told = {"events": kept, "events_time": times, "next_time": times + 3, "next": follows, **hidden}
+        times = (torch.cumsum(torch.rand(rows, LENGTH, generator=random), 1) * 30 * 86_400_000).long()
+        told = {"events": kept, "events_time": times, "next_time": times + 3 * 86_400_000, "next": follows, **hidden}
         return found | told | {"events_behaviour": kinds, "catalogue": torch.arange(1, ITEMS)}
     found |= {"recent": events, "recent_age": torch.rand(rows, LENGTH, generator=random) * 3, "recent_behaviour": kinds}
     if shape == "baskets":
@@ -118,6 +118,19 @@ def batch(shape: str, rows: int, seed: int, cloze: bool = False) -> Batch:
 def batches(shape: str, rows: int = ROWS, cloze: bool = False, domains: Sequence[str] = DOMAINS) -> dict[str, Batch]:
     """A batch of each stream, with one row more in the second."""
     return {f"{domain}/{shape}": batch(shape, rows + at, at, cloze) for at, domain in enumerate(domains)}
+
+
+def ranking(shape: str, rows: int = ROWS) -> dict[str, Batch]:
+    """An evaluation batch of the first stream, which asks for rankings of all items."""
+    random, items = torch.Generator().manual_seed(9), ITEMS - 1
+    whole = batch(shape, rows, 2)
+    kept = {name: values for name, values in whole.items() if name not in ("candidate", "cross", "bought", "next")}
+    kept |= {"query": torch.arange(rows), "catalogue": torch.arange(1, ITEMS)}
+    if shape == "baskets":
+        kept["cross"] = torch.randn(rows, items, 1, generator=random)
+    for name, share in (("relevant", 0.4), ("fresh", 0.8)):
+        kept[name] = torch.rand(rows, items, generator=random) < share
+    return {f"{DOMAINS[0]}/{shape}": kept}
 
 
 def parts(whole: Mapping[str, Batch], mine: slice) -> dict[str, Batch]:
@@ -259,10 +272,8 @@ def scramble(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for name, part in model.named_parameters():
             drawn = torch.randn(part.shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-            if part.ndim >= 2:
-                part.copy_(drawn * 0.4)
-            else:
-                part.add_(drawn * 0.2)
+            norm = part.ndim < 2 and name.endswith("weight")  # which begins at 1
+            part.copy_(1 + drawn * 0.2 if norm else drawn * 0.4)
     return model
 
 

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from graftrec.heads.base import Head
+from graftrec.losses.base import Loss
 from graftrec.metrics.of_rows import classes_of_rows
 from graftrec.metrics.pointwise import Value, classes
+from graftrec.schema import Label
+from graftrec.tasks.base import Reads
 from graftrec.tasks.rows import RowTask
 
 
@@ -16,6 +20,21 @@ class Classification(RowTask):
 
     main = "accuracy"
     kinds = ("category",)
+
+    def __init__(
+        self,
+        head: Head,
+        loss: Loss,
+        stream: str,
+        column: str,
+        label: Label,
+        reads: Reads = "trunk",
+        weight: float = 1.0,
+        space: str = "",
+        row_weight: str = "",
+        prior: Tensor | None = None,
+    ) -> None:
+        super().__init__(head, loss, stream, column, label, reads, weight, space, row_weight, prior=prior)
 
     def predict(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(-1)
