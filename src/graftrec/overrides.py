@@ -309,7 +309,8 @@ class _Check:
             missing = [key for key in sorted(OmegaConf.missing_keys(cfg)) if not key.startswith(orphans)]
             problems = [f"{key}: has no value; set {key}=..." for key in missing]
         if not problems:
-            problems = config.problems_of_tree(OmegaConf.to_container(OmegaConf.create(tree), resolve=True))
+            resolved = _container(OmegaConf.create(tree), resolve=True)
+            problems = config.problems_of_tree(resolved) or _together(resolved)
         self.problems += problems
 
 
@@ -328,10 +329,19 @@ def _tree(cfg: Any) -> dict[str, Any]:
     return tree
 
 
-def _container(cfg: Any) -> Any:
+def _container(cfg: Any, resolve: bool = False) -> Any:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
+    return OmegaConf.to_container(cfg, resolve=resolve) if OmegaConf.is_config(cfg) else cfg
+
+
+def _together(tree: dict[str, Any]) -> list[str]:
+    """What cannot be right together, if something is to be trained."""
+    if "balancer" not in tree:
+        return []
+    from graftrec.together import problems_together
+
+    return problems_together(tree)
 
 
 def _broken(cfg: Any, orphans: tuple[str, ...]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from graftrec.analysis.declared import check_verdicts
 from graftrec.analysis.scored import score_baselines
 from graftrec.analysis.settled import is_auto, settled
 from graftrec.analysis.side_by_side import Processes, count_of
-from graftrec.assemble import columns_of, prepare, read_by, task_trees
+from graftrec.assemble import columns_of, read_by, task_trees
 from graftrec.begin import check_plan
 from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
@@ -31,6 +31,7 @@ from graftrec.report.logs import CsvLog, replay
 from graftrec.report.progress import PhaseProgress
 from graftrec.report.screen import Screen, screen
 from graftrec.summary import Metrics, Seeds, summary, write_units
+from graftrec.together import prepared
 from graftrec.trainings import (
     GRAFTED,
     TWIN,
@@ -65,7 +66,7 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
             for name in ("checkpoints", "seeds"):
                 shutil.rmtree(folder / name, ignore_errors=True)
     strike("data")
-    protocol, seconds = group.one_first(lambda: prepare(tree))
+    protocol, seconds = group.one_first(lambda: prepared(tree))
     console.print(terminal.data_line(protocol.card, seconds))
     check_verdicts(tree, protocol)
     check_trainer(tree)

@@ -433,8 +433,8 @@ class TestBalancers:
                 for each in (torch.ones_like(losses), unit):
                     balancer = self.balancer(cls, tasks)
                     for step in (seed, seed + 100):  # the first is a warm-up, if there is one
-                        losses, gramian = pulls(tasks, step)
-                        pull = self.weights(balancer, losses * each, gramian * each * each[:, None]) * each
+                        size, inner = pulls(tasks, step)
+                        pull = self.weights(balancer, size * each, inner * each * each[:, None]) * each
                     directions.append(pull / pull.norm())
                 torch.testing.assert_close(*directions, rtol=1e-4, atol=1e-6)
             if cls.no_conflict:

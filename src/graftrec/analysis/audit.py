@@ -38,7 +38,7 @@ from graftrec.analysis.settled import settled
 from graftrec.analysis.side_by_side import Processes, processes_of
 from graftrec.analysis.union import Ranked
 from graftrec.analysis.verdicts import number
-from graftrec.assemble import assemble, prepare, task_trees
+from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
@@ -51,6 +51,7 @@ from graftrec.report.screen import screen
 from graftrec.summary import with_ids
 from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import RankingTask
+from graftrec.together import prepared
 from graftrec.trainings import GRAFTED
 
 Tree = Mapping[str, Any]
@@ -69,7 +70,7 @@ def audit(tree: Tree, folder: Path) -> float:
     tree = both_ways(tree) if asked["both_ways"] else tree
     console, begun = screen(), time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    protocol, seconds = prepare(tree)
+    protocol, seconds = prepared(tree)
     check_verdicts(tree, protocol)
     arms = arms_of(tree, protocol, asked["twins"])
     seeds = range(int(tree["seed"]), int(tree["seed"]) + asked["seeds"])

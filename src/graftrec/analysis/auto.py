@@ -24,6 +24,7 @@ from graftrec.data.seeds import derived
 from graftrec.errors import UserError
 from graftrec.phases import twin_plan
 from graftrec.report.screen import Screen
+from graftrec.together import weights_matter
 from graftrec.transfer.auto import Auto
 from graftrec.trial import unasked
 
@@ -96,7 +97,8 @@ def search(tree: Tree, protocol: Protocol, folder: Path, pool: Processes, consol
 
     # where no phase trains sources beside the target, their weights change little that an optimizer does not undo
     mixed = any("target" in phase.roles and len(phase.roles) > 1 for phase in auto.phases())
-    strengths = auto.strengths if mixed else auto.strengths[:1]
+    # and with a balancer that takes weights out again nothing at all
+    strengths = auto.strengths if mixed and weights_matter(tree) else auto.strengths[:1]
     made = choose(names, alone, strengths, auto.trials // len(seeds), gain, order)
     return {
         "strengths": dict(made.chosen),

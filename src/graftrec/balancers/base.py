@@ -31,8 +31,8 @@ class Balancer(nn.Module, ABC):
     at: Place = "layer"  # where gradients are compared
     looks_again: bool = False  # True: `look` is told what the losses of a batch are after the step that it was for
 
-    # What tests hold a method to. Scale-invariant: the direction of the update does not depend on the unit of a loss,
-    # so neither do role weights and lambda_shared
+    # What tests hold a method to. Scale-invariant: after a warm-up, if it has one, the direction of the update does not
+    # depend on the unit of a loss. So weights of tasks and lambda_shared change nothing, and are refused (`together`)
     scale_invariant: bool = False
     permutation_equivariant: bool = True  # the order of the tasks does not matter
     no_conflict: bool = False  # to first order the update makes no task worse: (G w)_t >= 0

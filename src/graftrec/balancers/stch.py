@@ -19,11 +19,17 @@ class Stch(Balancer):
     over its first ``warmup`` steps, and until every task has it, this is the plain sum. A small ``mu`` comes close to
     the maximum, a large one to equal weights of L_t / N_t. Where we differ: preferences are 1 / N_t, as losses of
     recommenders have different units; c = T^2 / sum_t (1 / N_t) makes weights add up to T where all L_t / N_t are
-    equal.
+    equal. Only L_t / N_t counts once there is N_t, so that weights of tasks and lambda_shared cancel.
+
+    Args:
+        tasks: names in the order of the losses (completed by the program).
+        mu: how smooth, above 0. warmup: steps with rows of a task that N_t is the mean of, at least 1.
 
     Raises:
         ValueError: mu not above 0, warmup below 1, a negative loss.
     """
+
+    scale_invariant = True
 
     def __init__(self, tasks: Sequence[str], mu: float = 0.1, warmup: int = 200) -> None:
         super().__init__()

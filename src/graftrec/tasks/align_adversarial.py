@@ -30,6 +30,8 @@ class AlignAdversarial(Alignment):
         hidden: width of the classifier's layer, at least 1. in_dim: of z (completed by the program).
     """
 
+    rises_by_loss = False
+
     def __init__(
         self,
         across: Sequence[str],

@@ -40,6 +40,7 @@ class Alignment(Task):
     main = "loss"
     kinds = ()
     compares = True
+    rises_by_loss = True  # the strength is a factor of the loss, and not of a gradient inside
     least = 2
 
     def __init__(

@@ -41,6 +41,8 @@ class BiTGCF(Trunk):
         edges: stream -> who chose what in training (completed by the program).
     """
 
+    by_name = True
+
     def __init__(
         self,
         width: int,

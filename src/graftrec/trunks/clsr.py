@@ -41,6 +41,8 @@ class CLSR(Trunk):
         newest: events that p_s is the mean of.
     """
 
+    by_name = True
+
     def __init__(
         self,
         fields: int,

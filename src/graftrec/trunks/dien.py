@@ -33,6 +33,8 @@ class DIEN(Trunk):
         item: the field that interests are compared with; every stream has it. auxiliary: alpha, at least 0.
     """
 
+    by_name = True
+
     def __init__(
         self,
         fields: int,

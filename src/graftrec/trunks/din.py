@@ -26,6 +26,8 @@ class DIN(Trunk):
         item: the field that events are compared with; every stream has it. attention: widths of the MLP above.
     """
 
+    by_name = True
+
     def __init__(
         self,
         fields: int,

@@ -34,6 +34,8 @@ class SIM(Trunk):
             category of hard search; empty: soft search. top: events that are kept. heads: q.
     """
 
+    by_name = True
+
     def __init__(
         self,
         fields: int,

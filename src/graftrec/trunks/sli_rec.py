@@ -33,6 +33,8 @@ class SLiRec(Trunk):
             alpha.
     """
 
+    by_name = True
+
     def __init__(
         self,
         fields: int,
