@@ -13,7 +13,7 @@ from graftrec.optimizers.groups import paced, without_decay
 from graftrec.transfer.adapters import Adapters
 from graftrec.transfer.base import Past
 from graftrec.transfer.carry import carry
-from graftrec.transfer.distillation import Distillation, distance
+from graftrec.transfer.distillation import Distillation
 from graftrec.transfer.emcdr import EMCDR, by_network, linear
 from graftrec.transfer.gradual_unfreezing import GradualUnfreezing
 from graftrec.transfer.l2_sp import L2SP, Pull, pulled
@@ -252,21 +252,6 @@ def test_a_bottleneck_changes_nothing_at_first_and_then_its_layers_output(layer:
     down, up = adapter.get_submodule("down"), adapter.get_submodule("up")
     expected = before + up(down(before).clamp_min(0))
     torch.testing.assert_close(layer(x), expected)
-
-
-# --- distillation
-
-
-def test_the_distance_of_soft_predictions() -> None:
-    student, teacher, t = draw(5, 3), draw(5, 3, seed=1), 2.5
-    p, q = (teacher / t).softmax(-1), (student / t).softmax(-1)
-    expected = t * t * (p * (p / q).log()).sum(-1)
-    torch.testing.assert_close(distance(student, teacher, "category", t), expected)
-    p, q = (teacher / t).sigmoid(), (student / t).sigmoid()
-    expected = t * t * (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log())
-    torch.testing.assert_close(distance(student, teacher, "binary", t), expected)
-    torch.testing.assert_close(distance(student, teacher, "number", t), (student - teacher).square())
-    assert distance(student, student, "category", t).abs().max() < 1e-5
 
 
 # --- EMCDR
