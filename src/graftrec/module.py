@@ -73,6 +73,7 @@ class GraftModule(pl.LightningModule):
         self.seed = 0  # of dropout and whatever else a step draws
         self.log_every = 20  # steps; what is not looked at is not computed
         self.finite = Finite()
+        self._spreading = spreading.Spreading()
         self._learned = False  # whether a task learned since the optimizer's last step
         self._before: list[tuple[Tensor, Tensor]] = []  # the balancer's buffers, and what was in them before this step
         self._spread: spreading.Spread | None = None  # of the evaluation that is going on
@@ -135,8 +136,8 @@ class GraftModule(pl.LightningModule):
         return found
 
     def spread(self) -> spreading.Spread:
-        """All users and items, of the streams of which the trunk makes them; it runs once a step."""
-        return spreading.spread(self.encoder, self.trunk)
+        """All users and items, of the streams of which the trunk makes them; it runs once a step or evaluation."""
+        return self._spreading(self.encoder, self.trunk)
 
     def _trunk(self, encoded: Encoded, names: Sequence[str]) -> dict[str, Tensor]:
         if self.interaction is not None:

@@ -30,6 +30,32 @@ def spread(encoder: Encoder, trunk: Trunk) -> Spread:
     return trunk.spread({name: (vectors[users], vectors[items]) for name, (users, items) in tables.items()})
 
 
+class Spreading:
+    """What `spread` says, made once for as long as no weight changes: an evaluation asks for it batch after batch.
+
+    Where something is learned, in training mode or with gradients, it is made each time and nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self._made: Spread | None = None
+        self._of: list[tuple[int, int, int]] = []
+        self._read: list[Tensor] = []  # held, so that no other tensor can get the place in memory of one of them
+
+    def __call__(self, encoder: Encoder, trunk: Trunk) -> Spread:
+        """See `spread`."""
+        read = [part for module in (encoder, trunk) for part in (*module.parameters(), *module.buffers())]
+        learns = torch.is_grad_enabled() or encoder.training or trunk.training
+        if not trunk.spreads or learns or any(part.is_inference() for part in read):  # whose changes nobody counts
+            self._made, self._read = None, []
+            return spread(encoder, trunk)
+        # torch counts what is written into a tensor, but for a fused optimizer's step: that one asks in training mode
+        now = [(id(part), part.data_ptr(), part._version) for part in read]
+        if self._made is None or self._of != now:
+            self._made = None  # there is never room needed for two
+            self._made, self._of, self._read = spread(encoder, trunk), now, read
+        return self._made
+
+
 def into(encoded: Encoded, batch: Batch, encoder: Encoder, known: Spread) -> Encoded:
     """The rows of one batch with their users and candidates taken from what is ``known`` of all."""
     if encoded.stream not in known:

@@ -59,11 +59,13 @@ class Bipartite(nn.Module):
         return found.index_copy(0, self.chosen, chosen).index_copy(0, self.other, other)
 
     def _spread(self, vectors: Tensor, to: str, back: str) -> Tensor:
-        found: Tensor = _Product.apply(vectors.float(), self._matrix(to), self._matrix(back))  # type: ignore[no-untyped-call]
+        matrix, transposed = self._matrix(to), self._matrix(back)
+        found: Tensor = _Product.apply(vectors.to(matrix.dtype), matrix, transposed)  # type: ignore[no-untyped-call]
         return found
 
     def _matrix(self, name: str) -> Tensor:
         starts, columns, weights = (getattr(self, f"{name}_{part}") for part in ("starts", "columns", "weights"))
+        weights = weights.to(torch.promote_types(weights.dtype, torch.float32))  # half precision cannot sum neighbours
         sizes = self.sizes if name == "users" else self.sizes[::-1]
         with warnings.catch_warnings():  # torch says of sparse matrices that they are in beta
             warnings.simplefilter("ignore")

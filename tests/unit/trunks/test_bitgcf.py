@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from graftrec import spreading
 from graftrec.assemble import assemble, prepare
 from graftrec.batch import Encoded
 from graftrec.errors import UserError
@@ -153,3 +154,89 @@ def test_a_model_ranks_with_what_the_graph_makes_and_knows_training_rows_alone(
     protocol.prepare(["produce/pairs"], judged=[])
     with pytest.raises(UserError, match="reads who chose what"):
         assemble(pairs_tree, protocol, ("target",), 0)
+
+
+def count(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each time that a graph is spread over."""
+    calls: list[None] = []
+    whole = BiTGCF.spread
+    monkeypatch.setattr(BiTGCF, "spread", lambda trunk, known: calls.append(None) or whole(trunk, known))
+    return calls
+
+
+def test_an_evaluation_and_a_recommender_spread_once(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, _ = prepare(tree)
+    module, calls = assemble(tree, protocol, ("source", "target", "shared"), 0).eval(), count(monkeypatch)
+    batches = [b for name, stream in protocol.streams.items() if name.endswith("baskets")
+               for b in [{name: batch} for batch in stream.evaluation("test")]]  # fmt: skip
+    assert len(batches) > 2
+    with torch.no_grad():
+        for batch in batches:
+            module.validation_step(batch, 0)
+    assert len(calls) == 1
+    served = Recommender(module, protocol, "produce_recommend")
+    first = served.scores(served.users()[:3])
+    served.recommend(served.users()[3:5], 2)
+    assert len(calls) == 1
+    with torch.no_grad():
+        module.encoder.tables.block.mul_(2)
+    assert not torch.allclose(served.scores(served.users()[:3]), first)
+    assert len(calls) == 2
+
+
+def test_what_was_spread_is_never_of_other_weights(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol, _ = prepare(tree)
+    module = assemble(tree, protocol, ("source", "target", "shared"), 0).eval()
+    block, calls = module.encoder.tables.block, count(monkeypatch)
+    state = {name: values.clone() for name, values in module.state_dict().items()}
+
+    def step(**more: Any) -> None:
+        module.train().spread()["produce/baskets"][1].sum().backward()
+        torch.optim.AdamW([block], lr=0.1, **more).step()
+        module.eval()
+
+    def swapped() -> None:
+        block.data = block.data * 3
+
+    def in_place() -> None:
+        with torch.no_grad():
+            block[2:] += 1
+
+    def of_the_graph() -> None:
+        for graph in module.trunk.graphs:
+            graph.users_weights.mul_(0.5)
+
+    changes: list[Callable[[], Any]] = [
+        lambda: step(foreach=True), lambda: step(foreach=False), lambda: step(fused=True), in_place, swapped,
+        lambda: module.load_state_dict(state), of_the_graph, lambda: module.double(),
+    ]  # fmt: skip
+    for change in changes:
+        with torch.no_grad():
+            before, again = module.spread(), module.spread()
+        assert before is again
+        change()
+        calls.clear()
+        with torch.no_grad():
+            found, expected = module.spread(), spreading.spread(module.encoder, module.trunk)
+        assert len(calls) == 2  # one of them ours
+        for name, pair in expected.items():
+            torch.testing.assert_close(found[name], pair)
+            assert not torch.equal(found[name][1].double(), before[name][1].double())
+
+
+def test_a_step_keeps_nothing(tree: dict[str, Any]) -> None:
+    protocol, _ = prepare(tree)
+    module = assemble(tree, protocol, ("source", "target", "shared"), 0).eval()
+    with torch.no_grad():
+        kept = module.spread()
+    for again in (module.spread(), module.spread()):  # a graph of its own for each
+        assert again is not kept
+        again["produce/baskets"][0].sum().backward()
+    module.train()
+    with torch.no_grad():
+        dropped, others = module.spread(), module.spread()
+        assert not torch.equal(dropped["produce/baskets"][0], others["produce/baskets"][0])
+        module.eval()
+        assert module.spread() is not kept
+    with torch.inference_mode():
+        assert module.spread() is module.spread()
