@@ -19,6 +19,7 @@ from graftrec.errors import UserError
 from graftrec.heads.linear import Linear
 from graftrec.interactions.base import Interaction
 from graftrec.losses.base import Loss
+from graftrec.losses.gbce import Gbce
 from graftrec.losses.info_nce import InfoNce
 from graftrec.optimizers.rowwise import RowWise
 from graftrec.schema import Stream
@@ -137,6 +138,11 @@ def _lists(tree: Tree) -> Iterator[str]:
             yield (
                 f"{place}.loss: {loss} compares what was chosen with negatives, and candidates.negatives=0 draws none; "
                 f"set candidates.negatives=128, or loss@{place}.loss=bce"
+            )
+        elif _is(task["loss"], Gbce) and _argument(task["loss"], "t") and _argument(task["loss"], "rate") is None:
+            yield (
+                f"{place}.loss.t: undoes that few items are drawn, and nobody says how many are; set "
+                f"++{place}.loss.rate to candidates.negatives / (items - 1), or ++{place}.loss.t=0"
             )
         elif (
             _is(task["loss"], InfoNce)

@@ -77,6 +77,10 @@ CASES = {
         ["loss@target.recommend.loss=bpr", "++candidates.negatives=0"],
         ["target.recommend.loss: Bpr compares .* set candidates.negatives=128, or loss@target.recommend.loss=bce"],
     ),
+    "how many are drawn": (
+        ["loss@target.recommend.loss=gbce"],
+        [r"target.recommend.loss.t: undoes .* set \+\+target.recommend.loss.rate to candidates.negatives"],
+    ),
     "log q": (
         [*COOL, "++candidates.drawn=popularity"],
         ["target.recommend.loss.temperature: would divide log q .* set target.recommend.loss.temperature=1"],
@@ -101,6 +105,8 @@ FINE = {
     "two tasks of one phase": ["transfer=pretrain_finetune", "balancer=rlw"],
     "value of dense gradients": ["++trainer.gradient_clip_val=1", "++trainer.gradient_clip_algorithm=value"],
     "norm of rows": ["optimizer=rowwise", "++trainer.gradient_clip_val=1", "++trainer.gradient_clip_algorithm=norm"],
+    "a share that is told": ["loss@target.recommend.loss=gbce", "++target.recommend.loss.rate=0.1"],
+    "nothing to undo": ["loss@target.recommend.loss=gbce", "++target.recommend.loss.t=0"],
     "a temperature without log q": COOL,
 }
 

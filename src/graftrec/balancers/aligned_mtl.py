@@ -17,6 +17,9 @@ class AlignedMtl(GramianBalancer):
     mean); components below float32's precision are dropped, as the Gramian comes in it (torchjd's AlignedMTLWeighting
     takes the precision of what it gets, here float64, and would shrink everything to such noise); negative weights
     count as 0 (see `GramianBalancer`).
+
+    Args:
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     def weights(self, gramian: Tensor, losses: Tensor, active: Tensor) -> Tensor:

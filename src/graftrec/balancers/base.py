@@ -53,6 +53,9 @@ class GramianBalancer(Balancer):
     (exact, and as many numbers as the trunk has). Papers give the combined gradient to shared parameters only; here a
     head's gradient has its task's weight as well, so that one ordinary backward does it all. Therefore a weight below
     0, which would make a head climb, counts as 0. A task without a gradient there conflicts with none: its weight is 1.
+
+    Args:
+        at: ``representation``, ``layer`` or ``trunk``.
     """
 
     needs_gramian = True

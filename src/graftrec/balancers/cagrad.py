@@ -20,6 +20,9 @@ class CaGrad(GramianBalancer):
     below it tasks cannot be improved together any more. torchjd's CAGradWeighting needs cvxpy; here w is found by a few
     Newton steps.
 
+    Args:
+        c: in [0, 1), how far from the mean gradient. at: where gradients are taken: see `GramianBalancer`.
+
     Raises:
         ValueError: c outside [0, 1), where the paper's convergence ends.
     """

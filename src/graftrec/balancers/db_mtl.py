@@ -17,6 +17,9 @@ class DbMtl(GramianBalancer):
     paper's, and do not add up to T: the update has the size of a gradient of log L. Where we differ: gradients of this
     step only (beta = 0), while the paper smooths them over steps, which needs T gradients of the whole trunk in memory;
     heads get w_t, where the paper gives them 1 / L_t.
+
+    Args:
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     scale_invariant = True

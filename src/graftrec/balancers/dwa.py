@@ -17,6 +17,10 @@ class Dwa(Balancer):
     https://arxiv.org/abs/1803.10704, equation 7. Where we differ: an epoch is ``every`` steps, since a pass over large
     data is too long; r_t is 1 until a task has been seen in two epochs (so in the paper for the first two). torchjd's
     DWA is not taken, as it forgets its means with a checkpoint and cannot leave out a task without rows.
+
+    Args:
+        tasks: names in the order of the losses (completed by the program).
+        temperature: above 0; the smaller, the more weights differ. every: steps of an epoch, at least 1.
     """
 
     def __init__(self, tasks: Sequence[str], temperature: float = 2.0, every: int = 200) -> None:

@@ -16,6 +16,10 @@ class Fixed(Balancer):
     Names that are no task here are left alone: a phase or a twin trains some of the tasks only. Whether they are tasks
     at all is checked with the configuration, before anything is built.
 
+    Args:
+        tasks: names in the order of the losses (completed by the program).
+        weights: task -> its weight, at least 0; 1 for those that are not named.
+
     Raises:
         ValueError: a weight below 0 or not finite, or none above 0.
     """

@@ -19,7 +19,13 @@ class GradNorm(GramianBalancer):
     targets held constant, and is rescaled to add up to T. Z. Chen et al., GradNorm: Gradient Normalization for Adaptive
     Loss Balancing in Deep Multitask Networks, ICML 2018, https://arxiv.org/abs/1711.02257, algorithm 1. Where we
     differ: norms are relative to their root mean square, so that ``lr`` does not depend on the unit of the losses;
-    plain descent, where the paper takes the model's optimizer; weights stay above 0.
+    plain descent, where the paper takes the model's optimizer; weights stay above 0. Weights of tasks and lambda_shared
+    say where w starts, and it learns them away again.
+
+    Args:
+        tasks: names in the order of the losses (completed by the program).
+        alpha: at least 0; the larger, the more a task that is behind gets. lr: of w, above 0.
+        at: where gradients are taken: see `GramianBalancer`.
 
     Raises:
         ValueError: lr not above 0, alpha below 0, a negative loss.

@@ -18,6 +18,9 @@ class ImtlG(GramianBalancer):
     Learning, ICLR 2021, https://openreview.net/forum?id=IMPnRXEWpvr, section 3.1; x is computed by torchjd, on unit
     gradients, where it is well conditioned and the update never turns around. Where we differ: weights add up to T, not
     to 1; negative ones count as 0 (see `GramianBalancer`), and the projections are then no longer equal.
+
+    Args:
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     scale_invariant = True

@@ -15,7 +15,11 @@ class ImtlL(Balancer):
 
     L. Liu et al., Towards Impartial Multi-task Learning, ICLR 2021, https://openreview.net/forum?id=IMPnRXEWpvr,
     section 3.2, base e. Weights are the paper's, and add up to T only at the start. Where we differ: a task without
-    rows leaves its s_t as it is (the reason for not taking torchjd's IMTLL).
+    rows leaves its s_t as it is (the reason for not taking torchjd's IMTLL). Weights of tasks and lambda_shared say
+    where the weights start, and s_t learns them away again.
+
+    Args:
+        tasks: names in the order of the losses (completed by the program).
 
     Raises:
         ValueError: a negative loss, for which s_t has no minimum.

@@ -18,6 +18,9 @@ class Mgda(GramianBalancer):
     https://arxiv.org/abs/1810.04650, equation 3. Where we differ: weights add up to T, not to 1; solved exactly, as the
     w ~ x >= 0 with the least x^T G x / 2 + (sum x - 1)^2 / 2. torchjd's MGDAWeighting is not taken: its Frank-Wolfe
     steps zigzag with three tasks or more, and 250 of them are ten times slower and still short of the solution.
+
+    Args:
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     no_conflict = True

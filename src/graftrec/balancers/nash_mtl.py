@@ -18,6 +18,9 @@ class NashMtl(GramianBalancer):
     gradients. Where we differ: weights are a, scaled to add up to T, since the paper's norm of the update is a choice
     (there sqrt(T), cut at max_norm); solved anew and exactly in every step. torchjd's NashMTL needs cvxpy and explicit
     gradients.
+
+    Args:
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     scale_invariant = True

@@ -15,6 +15,10 @@ class PcGrad(GramianBalancer):
     Learning, NeurIPS 2020, https://arxiv.org/abs/2001.06782, algorithm 1, in coefficients of the g_j, for all i at
     once. Weights are the paper's: 1 without a conflict, more with one. torchjd's PCGradWeighting is not taken, as it
     draws from the global generator.
+
+    Args:
+        seed: of the orders that are drawn (completed by the program).
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     permutation_equivariant = False

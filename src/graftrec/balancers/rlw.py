@@ -14,6 +14,9 @@ class Rlw(Balancer):
     B. Lin, F. Ye, Y. Zhang, I. Tsang, Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
     Learning, TMLR 2022, https://arxiv.org/abs/2111.10603, algorithm 2. Where we differ: weights add up to T, not to 1.
     torchjd's Random is not taken, as it draws from the global generator.
+
+    Args:
+        seed: of the weights that are drawn (completed by the program).
     """
 
     permutation_equivariant = False

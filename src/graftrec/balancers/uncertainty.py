@@ -17,6 +17,10 @@ class Uncertainty(Balancer):
     https://arxiv.org/abs/1705.07115, equation 7. Weights are the paper's, and add up to T only at the start. Where we
     differ: one form for all losses (1 / (2 sigma^2) in the paper for regression), since a constant factor on a loss
     only shifts its s_t; a task without rows leaves its s_t as it is, which otherwise would sink with every such batch.
+    Weights of tasks and lambda_shared say where the weights start, and s_t learns them away again.
+
+    Args:
+        tasks: names in the order of the losses (completed by the program).
     """
 
     additive = True

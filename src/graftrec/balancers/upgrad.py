@@ -19,6 +19,9 @@ class UpGrad(GramianBalancer):
     proposition 1: the projection of g_i is sum_t v_t g_t with v = argmin v^T G v over v >= e_i. Computed
     by torchjd with a projector of our own (its needs quadprog). Where we differ: times T (the paper takes the mean), so
     weights are 1 without a conflict and more with one.
+
+    Args:
+        at: where gradients are taken: see `GramianBalancer`.
     """
 
     no_conflict = True

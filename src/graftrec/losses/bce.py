@@ -12,8 +12,8 @@ class Bce(Loss):
     """-w y log p - (1 - y) log(1 - p) from logits.
 
     Args:
-        positive_weight: w; other than 1 the odds that are learnt are w times too high, and ``log_loss``, ``ece`` and
-            ``copc`` say so.
+        positive_weight: w, above 0; other than 1 the odds that are learnt are w times too high, and ``log_loss``,
+            ``ece`` and ``copc`` say so.
     """
 
     kinds = ("binary",)

@@ -17,7 +17,7 @@ class CrossEntropy(Loss):
 
     Args:
         smoothing: in [0, 1), the part of the label that is shared by all classes.
-        class_weights: w of each class, in their order; default: all 1.
+        class_weights: w of each class, in their order, at least 0 and not all 0; default: all 1.
     """
 
     kinds = ("category",)

@@ -24,7 +24,8 @@ class Gbce(Loss):
     (the paper draws without replacement).
 
     Args:
-        t: in [0, 1]. rate: a, above 0; none: what the task says that draws, and 1 where none does.
+        t: in [0, 1], how far the sampling is undone. rate: a, above 0; none: what the task says that draws. Without
+            either it is 1, and t of no use: tasks whose rows come with negatives need it.
     """
 
     kinds = ("binary",)

@@ -14,7 +14,7 @@ class Huber(Loss):
     P. J. Huber, Robust Estimation of a Location Parameter, 1964, https://doi.org/10.1214/aoms/1177703732.
 
     Args:
-        delta: the error, in the label's unit, from which on the loss grows no faster than its absolute value.
+        delta: above 0, the error, in the label's unit, from which on the loss grows no faster than its absolute value.
     """
 
     of = "prediction"

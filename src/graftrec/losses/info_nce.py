@@ -18,7 +18,7 @@ class InfoNce(Loss):
     nothing. Where we differ: the temperature t, which the paper does not have.
 
     Args:
-        temperature: t; the smaller, the more the hardest negatives count.
+        temperature: t, above 0; the smaller, the more the hardest negatives count.
     """
 
     kinds = ("binary",)

@@ -213,6 +213,16 @@ def test_the_chance_of_a_source_without_effect_is_divided_among_its_strengths(
     assert verdicts == {1: "clear", 2: "not clear"}
 
 
+def test_no_weaker_strength_is_tried_where_the_balancer_takes_it_out_again(
+    tree: dict[str, Any], protocol: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for balancer, expected in (("sum.Sum", {1.0, 0.3}), ("geometric.Geometric", {1.0})):
+        as_if_trained(monkeypatch, lambda name, place: 0.0)
+        own = {**tree, "balancer": {"_target_": f"graftrec.balancers.{balancer}"}}
+        found = search(own, protocol, tmp_path / balancer)
+        assert {strength for step in found["tried"] for strength in step["sources"].values()} == expected
+
+
 def test_an_audit_searches_once_for_a_target_and_judges_by_trainings_of_its_own(
     tree: dict[str, Any], tmp_path: Path, trained: list[arms.ArmJob]
 ) -> None:
