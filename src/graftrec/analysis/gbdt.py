@@ -19,9 +19,11 @@ MOST_ROWS = 2_000_000
 MOST_KINDS = 255  # that scikit-learn takes for categories; ids of larger tables enter as numbers
 
 Array = npt.NDArray[np.float64]
+Weights = Callable[[Tensor, Batch], Tensor]
+"""Of labels (B,) and their batch: the weights (B,) of the rows, see `Task.row_weights`."""
 
 
-def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> Tensor | str:
+def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor], weights: Weights) -> Tensor | str:
     """What scikit-learn's histogram boosting, the algorithm of LightGBM (Ke et al., NIPS 2017), says of the test rows.
 
     That is a probability or a number for each row (n,), also for those without a label; or why there are none: no
@@ -32,7 +34,8 @@ def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> 
     item beside the id, and histories are left out.
 
     Args:
-        labels: the labels (B,) of a batch, NaN where missing (nothing is learnt from these rows).
+        labels: the labels (B,) of a batch, NaN where missing (nothing is learnt from these rows). weights: what the
+            squared error or the cross-entropy of each row is multiplied with.
     """
     rows = stream.splits["train"] + stream.splits["val"]
     if find_spec("sklearn") is None:
@@ -46,7 +49,7 @@ def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> 
     features = [feature for feature in stream.schema.features if feature.kind in ("id", "number", "vector")]
     draws = torch.Generator()  # a table's batch draws nothing
     training = (stream.batch(index, draws) for index in torch.split(torch.arange(stream.rows), EVALUATED_AT_ONCE))
-    parts = [_table(features, labels, batches) for batches in (training, stream.evaluation("val"))]
+    parts = [_table(features, labels, weights, batches) for batches in (training, stream.evaluation("val"))]
     x, y, weight = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     if not features or len(np.unique(y)) < 2:
         return "no feature, or one value of the label in all rows to learn from"
@@ -63,7 +66,7 @@ def gbdt(stream: TableRows, label: Label, labels: Callable[[Batch], Tensor]) -> 
 
 
 def _table(
-    features: Sequence[Feature], labels: Callable[[Batch], Tensor], batches: Iterable[Batch]
+    features: Sequence[Feature], labels: Callable[[Batch], Tensor], weights: Weights, batches: Iterable[Batch]
 ) -> tuple[Array, Array, Array]:
     """Features (n, M), labels (n,) and weights (n,) of the labelled rows."""
     x, y, weight = [torch.zeros(0, sum(feature.size or 1 for feature in features))], [torch.zeros(0)], [torch.zeros(0)]
@@ -72,7 +75,7 @@ def _table(
         kept = ~label.isnan()
         x.append(_columns(features, batch)[kept])
         y.append(label[kept])
-        weight.append(batch["weight"][kept] if "weight" in batch else torch.ones(len(y[-1])))
+        weight.append(weights(label, batch)[kept])
     return torch.cat(x).double().numpy(), torch.cat(y).double().numpy(), torch.cat(weight).double().numpy()
 
 

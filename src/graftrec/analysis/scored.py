@@ -157,13 +157,13 @@ def _bias(task: RowTask, stream: TableRows) -> Scored:
         value = numbers(prediction, label)[task.main if task.main in ("rmse", "mae") else "rmse"].value
         return float("inf") if value is None else value
 
-    prediction, penalty = bias(stream, task.labels, error)
+    prediction, penalty = bias(stream, task.labels, task.row_weights, error)
     return _measured(task, prediction, _about(task, stream.evaluation("test")), penalty)
 
 
 def _gbdt(task: RowTask, stream: TableRows) -> Scored:
     """Boosted trees, or why there are none."""
-    prediction = gbdt(stream, task.label, task.labels)
+    prediction = gbdt(stream, task.label, task.labels, task.row_weights)
     if isinstance(prediction, str):
         return Scored({task.main: Value(None, prediction)})
     return replace(_measured(task, prediction, _about(task, stream.evaluation("test"))), rows=MORE)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graftrec.analysis import gbdt as module
 from graftrec.analysis.gbdt import gbdt
+from graftrec.batch import Batch
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.encode import Builder, Shape
 from graftrec.data.protocols.cross_domain import CrossDomain
@@ -61,7 +62,11 @@ def signs() -> TableRows:
 
 def asked(name: str) -> Tensor | str:
     stream = signs()
-    return gbdt(stream, stream.schema.label(name), lambda batch: batch[name])
+    return gbdt(stream, stream.schema.label(name), lambda batch: batch[name], alike)
+
+
+def alike(label: Tensor, batch: Batch) -> Tensor:
+    return torch.ones_like(label)
 
 
 def judged(name: str) -> tuple[Tensor, Tensor]:
@@ -87,8 +92,24 @@ def test_trees_learn_an_interaction_of_all_kinds_of_features() -> None:
     assert rmse < 0.3  # of a deviation of 1.4
 
 
+def test_rows_count_by_their_weights() -> None:
+    def wrong(batch: Batch) -> Tensor:
+        return torch.where(batch["vector"][:, 0] > 0, 1 - batch["agree"], batch["agree"])
+
+    def trusted(label: Tensor, batch: Batch) -> Tensor:
+        return (batch["vector"][:, 0] <= 0).float()
+
+    stream = signs()
+    found = gbdt(stream, stream.schema.label("agree"), wrong, trusted)
+    assert isinstance(found, Tensor)
+    label = torch.cat([batch["agree"] for batch in stream.evaluation("test")])
+    value = binary(found, label)["auc"].value  # of all rows, also of those whose labels were turned round
+    assert value is not None
+    assert value > 0.9
+
+
 def test_one_value_of_the_label_is_no_answer() -> None:
-    alone = gbdt(signs(), Label("agree", "binary"), lambda batch: (batch["number"] > 9).float())
+    alone = gbdt(signs(), Label("agree", "binary"), lambda batch: (batch["number"] > 9).float(), alike)
     assert "one value of the label" in str(alone)
 
 

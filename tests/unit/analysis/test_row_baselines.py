@@ -211,3 +211,14 @@ def test_the_middle_of_ordered_classes_stands_beside_them(streams: dict[str, Str
     label = torch.cat([batch["stars"] for batch in stream.evaluation("test")])
     expected = (label[label >= 0] - middle).abs().mean()
     assert found.metrics["mae"].value == pytest.approx(float(expected))
+
+
+def test_row_weights_count_for_what_is_fitted(streams: dict[str, StreamData]) -> None:
+    stream = streams["rows"]
+    plain, weighted = (
+        score_baselines(made(Regression, Absolute(), stream, "watched", more), stream)
+        for more in ({}, {"row_weight": "like"})
+    )
+    for name in ("bias", "gbdt"):
+        assert plain[name].metrics["mae"] != weighted[name].metrics["mae"]
+    assert plain["mean"].metrics == weighted["mean"].metrics
