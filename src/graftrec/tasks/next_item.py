@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -32,7 +33,8 @@ class NextItem(RankingTask):
     Adaptive Importance Sampling, 2008, https://doi.org/10.1109/TNN.2007.912312; X. Yi et al., Sampling-Bias-Corrected
     Neural Modeling, RecSys 2019, https://doi.org/10.1145/3298689.3346996, equation 5), so that the best logits are
     log p whatever q is. Where we differ: q is the share of an item in a sample of training labels, one of each kind
-    added (Yi et al. keep a running estimate); where the item that follows was drawn, it is no negative.
+    added (Yi et al. keep a running estimate); where the item that follows was drawn, it is no negative. The bias starts
+    where a loss that feels it wants negatives to be, log q included.
 
     A column ``next_<behaviour>`` learns what follows only where it was chosen in that way, and is judged by what was.
 
@@ -41,7 +43,7 @@ class NextItem(RankingTask):
         drawn: ``uniform``; ``popularity``, by the share in training labels; ``batch``, from what follows elsewhere in
             the batch, which is popularity as well. own: whether each position has negatives of its own; else all have
             the same.
-        k: length of the list that counts. at: further lengths, with the same metrics over all users.
+        k: length of the list that counts, at least 1. at: further lengths, with the same metrics over all users.
     """
 
     kinds = ("category",)
@@ -86,7 +88,8 @@ class NextItem(RankingTask):
         self.dot, self.negatives, self.drawn, self.own = head, negatives, drawn, own
         loss.sampled(negatives / max(1, label.classes - 1))
         if negatives:
-            nn.init.constant_(head.bias, loss.start(negatives))
+            start = loss.start(negatives)
+            nn.init.constant_(head.bias, start if drawn == "uniform" else less_log_q(start, self.prior))
         self.register_buffer("_below", self.prior.double().exp().flatten().cumsum(0), persistent=False)
         self._below: Tensor
         self.relevant = "relevant" if column == "next" else f"{column}_relevant"
@@ -125,3 +128,20 @@ class NextItem(RankingTask):
 
     def update(self, logits: Tensor, batch: Batch, given: Tensor | None = None) -> None:
         super().update(logits, batch | {"relevant": batch[self.relevant]}, given)
+
+
+def less_log_q(start: float, log_q: Tensor) -> float:
+    """The bias b for which logits b - log q of items (N,), drawn with chances q, are on average as likely as ``start``.
+
+    That is sum_n q_n sigmoid(b - log q_n) = sigmoid(start), which rises with b: halved until it is met.
+    """
+    log_q = log_q.double().flatten()
+    q, wanted = log_q.exp(), 1 / (1 + math.exp(-start))
+    low, high = start + float(log_q.min()), start + float(log_q.max())  # at these all are below, and above
+    for _ in range(60):
+        middle = (low + high) / 2
+        if float(q @ (middle - log_q).sigmoid()) < wanted:
+            low = middle
+        else:
+            high = middle
+    return middle
