@@ -269,16 +269,16 @@ def test_negatives_are_at_first_as_likely_as_they_should_be_whatever_they_are_dr
     items, negatives = 10_000, 256
     chance = 1 / torch.arange(1.0, items + 1)  # a few items are most of what is chosen
     label, log_q = Label("next", "category", items), (chance / chance.sum()).log()
-    made = task(loss=Gbce(0.75), label=label, negatives=negatives, drawn=drawn_by, prior=log_q)
+    made = task(loss=Gbce(0.75), label=label, negatives=negatives, drawn=drawn_by, own=True, prior=log_q)
     random = torch.Generator().manual_seed(0)
-    target = log_q.exp().multinomial(20_000, replacement=True, generator=random)
+    target = log_q.exp().multinomial(4_000, replacement=True, generator=random)
     torch.manual_seed(0)
     shown = made.draw(target)
-    off = 0.0 if drawn_by == "uniform" else log_q[torch.cat([target, shown])]
+    off = 0.0 if drawn_by == "uniform" else log_q[torch.cat([target, shown.flatten()])]
     likely = float((made.dot.bias.detach() - off).sigmoid().mean())
     power = made.criterion.power
     assert likely == pytest.approx(power / (power + negatives), rel=0.05)
-    z = torch.zeros(20_000, WIDTH)  # nothing is known: then the bias has no slope
+    z = torch.zeros(4_000, WIDTH)  # nothing is known: then the bias has no slope
     loss = made.learn(Read(z[:, None], torch.zeros(1, items, WIDTH)), {"next": target[:, None]})
     (slope,) = torch.autograd.grad(loss, made.dot.bias)
     assert abs(float(slope)) < 0.05 * power / (negatives + 1)  # of what one positive pulls
