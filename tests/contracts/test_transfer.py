@@ -143,11 +143,16 @@ REFUSED = [
     ("transfer=distillation", [], "label"),
     ("transfer=pretrain_finetune", ["++transfer.carry=[encodr.]"], r"did you mean encoder\.\?"),
     ("transfer=gradual_unfreezing", ["++transfer.layers=[trnk.,tasks.]"], r"did you mean trunk\.\?"),
+    ("transfer=gradual_unfreezing", ["++transfer.layers=[encoder.,trunk.net.0.,tasks.]"],
+     r"such as trunk\. for the rest of a part\. Found none for trunk\.net\.3\.weight, trunk\.net\.3\.bias\."),
+    ("transfer=gradual_unfreezing", ["++transfer.layers=[trunk.,tasks.]"], r"Found none for encoder\..* and more\."),
+    ("transfer=gradual_unfreezing", ["++transfer.layers=[encoder.,tasks.]", "interaction=dcn_v2"],
+     r"Found none for .*trunk\.net\.0"),
     ("transfer=adapters", ["++transfer.layers=[nothing]"], "dense layer"),
     ("transfer=emcdr", ["++encoder.shrink={user: {hash: 3}}"], "table of users"),
     ("transfer=ptupcdr", ["++history.short=0"], "history.short"),
     ("transfer=pretrain_finetune", ["task@source=[]"], "no task of the roles source, shared"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("transfer", "more", "said"), REFUSED, ids=lambda value: str(value))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graftrec.transfer.base import OPTIONAL, SHARED, Phase, Transfer, at_least_one
+from torch import nn
+
+from graftrec.transfer.base import OPTIONAL, SHARED, Means, Past, Phase, Transfer, at_least_one
 
 
 class GradualUnfreezing(Transfer):
@@ -18,7 +20,9 @@ class GradualUnfreezing(Transfer):
 
     Args:
         pretrain: epochs of the sources. step: epochs of each phase before the last. finetune: of the last.
-        layers: prefixes of parameter names, the lowest layer first; such as ``trunk.stack.blocks.0.`` for finer ones.
+        layers: prefixes of parameter names, the lowest layer first. Every parameter has to be in one, the longest that
+            fits: of ``[encoder., trunk.stack.blocks.0., trunk., tasks.]`` the lowest block is a layer of its own, and
+            ``trunk.`` is the rest. An interaction is in the lowest layer of the trunk unless one names it.
         decay: what the rate of each layer below is divided by, at least 1 (1: one rate for all).
     """
 
@@ -35,17 +39,25 @@ class GradualUnfreezing(Transfer):
             raise ValueError(f"decay should be at least 1. Found {decay}.")
         if len(layers) < 2 or len(set(layers)) < len(layers):
             raise ValueError(f"layers should be at least 2 different prefixes. Found {', '.join(layers) or 'none'}.")
+        for number, low in enumerate(layers):
+            inside = [high for high in layers[number + 1 :] if high.startswith(low)]
+            if inside:
+                raise ValueError(
+                    f"layers should be in order, a part below the rest of it. Found {inside[0]} above {low}."
+                )
         self.pretrain, self.step, self.finetune = pretrain, step, finetune
         self.layers, self.decay = tuple(layers), decay
 
     def phases(self) -> list[Phase]:
         top = len(self.layers) - 1
+        beside = {part: self._beside(part) for part in OPTIONAL if part not in self.layers}
         rates = {layer: self.decay ** (number - top) for number, layer in enumerate(self.layers)}
-        rates |= {part: rates["trunk."] for part in OPTIONAL if part not in rates and "trunk." in rates}
+        rates |= {part: rates[layer] for part, layer in beside.items() if layer}
+        means = (Covered(tuple(rates)),)
         found = [Phase("pretrain", ("source", "shared"), self.pretrain)]
         carry: tuple[str, ...] = SHARED
         for lowest in range(top, -1, -1):
-            frozen = self.layers[:lowest] + (OPTIONAL if "trunk." in self.layers[:lowest] else ())
+            frozen = self.layers[:lowest] + tuple(p for p, layer in beside.items() if layer in self.layers[:lowest])
             epochs = self.step if lowest else self.finetune
             found.append(
                 Phase(
@@ -56,7 +68,29 @@ class GradualUnfreezing(Transfer):
                     start_from=found[-1].name,
                     carry=carry,
                     rates=rates,
+                    means=means,
                 )
             )
             carry = (*SHARED, "tasks.")
         return found
+
+    def _beside(self, part: str) -> str:
+        """The layer that a part thaws with which not every model has: the trunk's lowest one; empty: none is named."""
+        return next((layer for layer in self.layers if layer.startswith("trunk.")), "")
+
+
+class Covered(Means):
+    """Refuses a model with parameters in no layer: they would train from the first phase on, at the full rate."""
+
+    def __init__(self, layers: tuple[str, ...]) -> None:
+        self.layers = layers
+
+    def start(self, model: nn.Module, past: Past) -> None:
+        shared = tuple(f"{name}." for name, _ in model.named_children() if name != "balancer")
+        bare = [n for n, _ in model.named_parameters() if n.startswith(shared) and not n.startswith(self.layers)]
+        if bare:
+            part = bare[0].partition(".")[0]
+            raise ValueError(
+                f"transfer.layers should have a layer for every parameter, such as {part}. for the rest of a part. "
+                f"Found none for {', '.join(bare[:3])}{' and more' if len(bare) > 3 else ''}."
+            )

@@ -108,6 +108,23 @@ def test_layers_thaw_from_the_last_to_the_first() -> None:
     assert ["tasks." in phase.carry for phase in plan[1:]] == [False, True, True]  # a head goes on
 
 
+def test_a_part_of_the_trunk_can_thaw_after_the_rest_of_it() -> None:
+    layers = ("encoder.", "trunk.0.", "trunk.", "tasks.")
+    plan = GradualUnfreezing(layers=layers, decay=2.0).phases()
+    names = [name for name, _ in Model().named_parameters()]
+    thawed = [{name for name in names if not name.startswith(phase.frozen)} for phase in plan[1:]]
+    assert [sorted(new - old) for old, new in zip([set(), *thawed], thawed, strict=False)] == [
+        ["tasks.t.bias", "tasks.t.weight"], ["trunk.1.bias", "trunk.1.weight"], ["trunk.0.bias", "trunk.0.weight"],
+        sorted(name for name in names if name.startswith("encoder.")),
+    ]  # fmt: skip
+    # an interaction stands in front of the trunk: in none of its layers, it would train from the beginning
+    assert ["interaction." in phase.frozen for phase in plan[1:]] == [True, True, False, False]
+    assert plan[1].rates["interaction."] == plan[1].rates["trunk.0."] == 0.25
+    own = GradualUnfreezing(layers=("encoder.", "interaction.", "trunk.", "tasks."), decay=2.0).phases()
+    assert [phase.frozen for phase in own[1:]] == [("encoder.", "interaction.", "trunk."), ("encoder.", "interaction."),
+                                                   ("encoder.",), ()]  # fmt: skip
+
+
 # --- rows
 
 
@@ -334,6 +351,7 @@ def test_the_longest_history_of_a_user_is_kept() -> None:
         (lambda: EMCDR(hidden=-1), "hidden"),
         (lambda: GradualUnfreezing(decay=0.5), "decay"),
         (lambda: GradualUnfreezing(layers=["tasks."]), "layers"),
+        (lambda: GradualUnfreezing(layers=["encoder.", "trunk.", "trunk.0.", "tasks."]), "layers"),
     ],
 )
 def test_wrong_values_are_refused(make: object, said: str) -> None:
