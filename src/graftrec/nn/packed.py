@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from graftrec.nn.dropout import Dropout
+
 
 class Packed:
     """Where the P events of B sequences lie, side by side in (P, D) and each sequence from its start in (B, M, D).
@@ -70,20 +72,46 @@ class Packed:
         """(B, M) bool, True where the padded form has an event."""
         return torch.arange(self.longest, device=self.kept.device) < self.count[:, None]
 
+    def seen(self) -> Tensor:
+        """(B, M) bool, the same, and all of an empty sequence: a softmax of nothing is no number, nobody reads it."""
+        return self.there() | (self.count == 0)[:, None]
+
 
 class AttentionBlock(nn.Module):
-    """x + dropout(attention(norm(x))), then x + dropout(feed-forward(norm(x))), on packed events (P, D).
+    """y = x + dropout(attention(norm(x))), then y + dropout(W_2 ReLU(W_1 norm(y))), on packed events (P, D).
+
+    attention: softmax(Q K^T / sqrt(D / heads)) V of each head, side by side, times W_O; Q, K and V are linear in x.
+
+    A. Vaswani et al., Attention Is All You Need, NeurIPS 2017, https://arxiv.org/abs/1706.03762, equations 1 and 2;
+    norms come first: R. Xiong et al., On Layer Normalization in the Transformer Architecture, ICML 2020,
+    https://arxiv.org/abs/2002.04745.
 
     Args:
-        width: D. heads: divide D. hidden: width of the feed-forward layer. causal: whether an event sees only those
-            before it and itself; else all of its sequence.
+        width: D. heads: at least 1, divide D. hidden: width of the feed-forward layer, W_1 x.
+        dropout: of what each half adds to x, in [0, 1).
+        causal: whether an event sees only those before it and itself; else all of its sequence.
+        attention_dropout: of the softmax's weights, in [0, 1). inner_dropout: of ReLU(W_1 x), in [0, 1).
+
+    Raises:
+        ValueError: heads that do not divide the width, or a dropout outside [0, 1).
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float, causal: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        causal: bool = True,
+        attention_dropout: float = 0.0,
+        inner_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"encoder.width should be a multiple of trunk.heads. Found {width} and {heads}.")
-        self.heads, self.causal, self.dropout = heads, causal, nn.Dropout(dropout)
+        self.heads, self.causal, self.dropout = heads, causal, Dropout(dropout)
+        self.weights = Dropout(attention_dropout, "attention_dropout")
+        self.inner = Dropout(inner_dropout, "inner_dropout")
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.inputs, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.forth, self.back = nn.Linear(width, hidden), nn.Linear(hidden, width)
@@ -94,18 +122,16 @@ class AttentionBlock(nn.Module):
         batch, longest, width = together.shape
         each = width // 3 // self.heads
         query, key, value = together.view(batch, longest, 3, self.heads, each).permute(2, 0, 3, 1, 4)
-        mask = None if self.causal and not last else packed.there()[:, None, None]
         if last:
-            at = (packed.count - 1).clamp_min(0)[:, None, None, None].expand(-1, self.heads, 1, query.shape[-1])
+            at = (packed.count - 1).clamp_min(0)[:, None, None, None].expand(-1, self.heads, 1, each)
             query, x = query.gather(2, at), packed.last(x)
-            mask = mask if mask is None else mask | (packed.count == 0)[:, None, None, None]
-        elif mask is not None:
-            mask = mask | (packed.count == 0)[:, None, None, None]  # of nothing a softmax is no number
-        found = F.scaled_dot_product_attention(query, key, value, mask, is_causal=mask is None)
-        found = found.transpose(1, 2).flatten(2)
-        attended = found.squeeze(1) if last else packed.unpadded(found)
-        x = x + self.dropout(self.out(attended))
-        return x + self.dropout(self.back(F.relu(self.forth(self.between(x)), inplace=True)))  # type: ignore[no-any-return]
+        ordered = self.causal and not last  # no event then sees the padding, which stands behind all of them
+        seen = None if ordered else packed.seen()[:, None, None]
+        share = self.weights.p if self.training else 0.0
+        found = F.scaled_dot_product_attention(query, key, value, seen, share, ordered).transpose(1, 2).flatten(2)
+        x = x + self.dropout(self.out(found.squeeze(1) if last else packed.unpadded(found)))
+        inner = self.inner(F.relu(self.forth(self.between(x)), inplace=True))
+        return x + self.dropout(self.back(inner))  # type: ignore[no-any-return]
 
 
 class AttentionStack(nn.Module):
@@ -114,11 +140,14 @@ class AttentionStack(nn.Module):
     Positions are counted from the newest event of each sequence.
 
     Args:
-        layers, heads: of attention. expand: width of the feed-forward layers over D. positions: that are told apart;
-            events further back share the last one's. causal: see `AttentionBlock`. checkpoint: see `run_block`.
+        width: D. layers: blocks, at least 1. heads: of each, at least 1, divide D.
+        expand: width of the feed-forward layers over D, at least 1.
+        positions: that are told apart, at least 1; events further back share the last one's.
+        dropout: of events + positions and of what each half of a block adds, in [0, 1).
+        causal, attention_dropout, inner_dropout: see `AttentionBlock`. checkpoint: see `run_block`.
 
     Raises:
-        ValueError: a number below 1, or heads that do not divide the width.
+        ValueError: a number below 1, heads that do not divide the width, or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -131,6 +160,8 @@ class AttentionStack(nn.Module):
         dropout: float,
         causal: bool,
         checkpoint: bool = False,
+        attention_dropout: float = 0.0,
+        inner_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if min(layers, expand, positions) < 1:
@@ -140,9 +171,10 @@ class AttentionStack(nn.Module):
         self.scale, self.checkpoint = width**0.5, checkpoint
         self.positions = nn.Embedding(positions, width)
         nn.init.normal_(self.positions.weight, std=0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
-            AttentionBlock(width, heads, expand * width, dropout, causal) for _ in range(layers)
+            AttentionBlock(width, heads, expand * width, dropout, causal, attention_dropout, inner_dropout)
+            for _ in range(layers)
         )
 
     def forward(self, events: Tensor, packed: Packed, last: bool = False) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.common import Common
+from graftrec.nn.dropout import Dropout
 from graftrec.nn.graph import Bipartite
 from graftrec.nn.pooling import places
 from graftrec.schema import Edges
@@ -60,7 +61,7 @@ class BiTGCF(Trunk):
         self.user, self.layers, self.retain = places("user", "user", streams), layers, retain
         self.graphs = nn.ModuleList(Bipartite(edges[name]) for name in streams)
         self.spreads, self.people = tuple(streams), [edges[name].people for name in streams]
-        self.dropout, self.common = nn.Dropout(dropout), Common(width)
+        self.dropout, self.common = Dropout(dropout), Common(width)
         self.out_dim = width
 
     def spread(self, known: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
+from graftrec.nn.dropout import Dropout
 from graftrec.nn.packed import Packed
 from graftrec.trunks.base import Trunk, sequence_of
 
@@ -34,7 +35,7 @@ class GRU4Rec(Trunk):
             raise ValueError(f"hidden should be at least 0, and layers at least 1. Found {hidden} and {layers}.")
         self.out_dim = width
         self.scale = width**0.5  # the tables' first vectors are small
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # torch warns of dropout between layers where there is one layer
         between = dropout if layers > 1 else 0.0
         self.gru = nn.GRU(width, hidden or width, layers, batch_first=True, dropout=between)

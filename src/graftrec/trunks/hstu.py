@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graftrec.batch import Encoded
+from graftrec.nn.dropout import Dropout
 from graftrec.nn.packed import Packed, run_block
 from graftrec.trunks.base import Trunk, sequence_of
 
@@ -61,7 +62,7 @@ class PointwiseBlock(nn.Module):
         super().__init__()
         if heads < 1 or width % heads:
             raise ValueError(f"encoder.width should be a multiple of trunk.heads. Found {width} and {heads}.")
-        self.heads, self.dropout = heads, nn.Dropout(dropout)
+        self.heads, self.dropout = heads, Dropout(dropout)
         # of a mean over many events little is left: a larger epsilon would drown it
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width, eps=1e-6)
         self.inputs, self.out = nn.Linear(width, 4 * width), nn.Linear(width, width)
@@ -154,7 +155,7 @@ class HSTU(Trunk):
         self.scale, self.checkpoint = width**0.5, checkpoint  # the tables' first vectors are small
         self.blocks = nn.ModuleList(PointwiseBlock(width, heads, positions, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         history, mask = sequence_of(self, encoded)

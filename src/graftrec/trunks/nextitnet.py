@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
+from graftrec.nn.dropout import Dropout
 from graftrec.nn.packed import Packed
 from graftrec.trunks.base import Trunk, sequence_of
 
@@ -41,7 +42,7 @@ class ConvolutionBlock(nn.Module):
         super().__init__()
         self.first, self.second = Convolution(width, kernel, dilation), Convolution(width, kernel, 2 * dilation)
         self.between, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
         found = F.relu(self.between(self.first(x, packed)))
@@ -87,7 +88,7 @@ class NextItNet(Trunk):
             ConvolutionBlock(width, kernel, dilation, dropout) for dilation in [*dilations] * repeats
         )
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, encoded: Encoded, tasks: Sequence[str]) -> dict[str, Tensor]:
         history, mask = sequence_of(self, encoded)

@@ -60,7 +60,8 @@ class SLiRec(Trunk):
         events, there = from_start(encoded)
         x = encoded.fields.flatten(1)
         long = weighted(softmax(self.query(self.key(events)).squeeze(2), there), events)
-        states, _ = self.rnn(events)
+        # oneDNN has no LSTM of no row in half precision
+        states = self.rnn(events if len(events) else events.new_zeros(1, *events.shape[1:]))[0][: len(events)]
         short = self.short(states, asked(encoded, self.item), there)
         alpha = torch.sigmoid(self.alpha(torch.cat([x, long, short], 1)))
         z = self.fuse(torch.cat([x, alpha * long + (1 - alpha) * short], 1))
