@@ -461,6 +461,8 @@ class GraftModule(pl.LightningModule):
         if any(means.replaces_decay for means in self.phase.means):
             without_decay(optimizer)
         sharding.regroup(optimizer)
+        for means in self.phase.means:
+            means.optimized_by(optimizer)
         schedule = self._schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         if schedule is None:
             return optimizer

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Batch
@@ -78,6 +79,9 @@ class Means:
     def loss(self, name: str, task: Task, loss: Tensor, logits: Tensor | None, stream: str, batch: Batch) -> Tensor:
         """What a task learns by in place of ``loss``; there are no logits where it learns over a catalogue."""
         return loss
+
+    def optimized_by(self, optimizer: torch.optim.Optimizer) -> None:
+        """Look at the optimizer of the phase before its first step; hooks of it may be registered."""
 
     def gradients(self) -> None:
         """Change gradients after a backward pass, before they are clipped."""

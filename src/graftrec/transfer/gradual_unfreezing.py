@@ -42,7 +42,7 @@ class GradualUnfreezing(Transfer):
         for number, low in enumerate(layers):
             inside = [high for high in layers[number + 1 :] if high.startswith(low)]
             if inside:
-                raise ValueError(f"layers should have a part below its rest. Found {inside[0]} above {low}.")
+                raise ValueError(f"layers should be in order, a part below its rest. Found {inside[0]} above {low}.")
         self.pretrain, self.step, self.finetune = pretrain, step, finetune
         self.layers, self.decay = tuple(layers), decay
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from graftrec.errors import UserError
 from graftrec.nn.adapted import Bottleneck, LowRank, behind
 from graftrec.nn.experts import BatchedLinear
 from graftrec.nn.tables import Tables
 from graftrec.optimizers.groups import paced, without_decay
+from graftrec.optimizers.rowwise import RowWise
 from graftrec.transfer.adapters import Adapters
 from graftrec.transfer.base import Past
 from graftrec.transfer.carry import carry
 from graftrec.transfer.distillation import Distillation
 from graftrec.transfer.emcdr import EMCDR, by_network, linear
 from graftrec.transfer.gradual_unfreezing import GradualUnfreezing
-from graftrec.transfer.l2_sp import L2SP, Pull, pulled
+from graftrec.transfer.l2_sp import L2SP, Pull
 from graftrec.transfer.lora import LoRA, LowRankChanges
 from graftrec.transfer.ptupcdr import Bridge, Bridged, Chosen
 from graftrec.transfer.rows import NewRowsOnly, SeenRows
@@ -166,42 +172,75 @@ def test_only_new_rows_move(sparse: bool) -> None:
 # --- L2-SP
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_the_gradient_of_the_penalty(sparse: bool) -> None:
+SGD: Any = partial(torch.optim.SGD, lr=0.1)
+ADAM: Any = partial(torch.optim.AdamW, lr=0.1, weight_decay=0.0)
+ROWS: Any = partial(RowWise, lr=0.1, table_lr=0.3)
+
+
+@pytest.mark.parametrize(("optimizer", "sparse"), [(SGD, False), (ADAM, False), (ROWS, True)])
+def test_a_step_pulls_towards_the_source(optimizer: Any, sparse: bool) -> None:
     alpha, beta = 0.3, 0.7
     model, seen = Model(sparse), trained(sparse)
+    model.tasks.add_module("norm", nn.LayerNorm(3))
     loaded = tuple(name for name in model.state_dict() if name.startswith(("encoder.", "trunk.")))
     means = Pull(alpha, beta, seen)
     means.start(model, Past(loaded=loaded))
     start = {name: part.detach().clone() for name, part in model.named_parameters()}
     with torch.no_grad():
-        for part in model.parameters():
-            part += draw(*part.shape)
-    model(USERS, ITEMS).pow(2).sum().backward()
-    plain = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
-    means.gradients()
+        for number, part in enumerate(model.parameters()):
+            part += draw(*part.shape, seed=number)
+    rule = optimizer(model.parameters())
+    means.optimized_by(rule)
+    alone = copy.deepcopy(model)
+    plain = optimizer(alone.parameters())
+    for each, step in ((model, rule), (alone, plain)):
+        (each(USERS, ITEMS).pow(2).sum() + each.tasks["norm"](draw(2, 3)).pow(3).sum()).backward()
+        step.step()
 
     known = torch.zeros(11, 1, dtype=torch.bool)
     known[[1, 2, 5, 5 + 3, 5 + 4]] = True
     read = known if sparse else torch.ones_like(known)
     for name, part in model.named_parameters():
-        w = part.detach().clone().requires_grad_(True)
+        w = alone.get_parameter(name).detach()
         if name == BLOCK:
-            penalty = (alpha / 2 * (w - start[name])[known[:, 0]] ** 2).sum() + (beta / 2 * w[~known[:, 0]] ** 2).sum()
+            pull = torch.where(known, alpha * (w - start[name]), beta * w) * read * (3 if sparse else 1)
         elif name.startswith("tasks."):
-            penalty = beta / 2 * (w**2).sum()
+            # a new bias and a new norm say something at 0 and at 1, and are let alone
+            pull = beta * w if name == "tasks.t.weight" else torch.zeros_like(w)
         else:
-            penalty = alpha / 2 * ((w - start[name]) ** 2).sum()
-        (expected,) = torch.autograd.grad(penalty, w)
-        assert part.grad is not None
-        wanted = plain[name].to_dense() + (expected * read if name == BLOCK else expected)
-        torch.testing.assert_close(part.grad.to_dense(), wanted)
+            pull = alpha * (w - start[name])
+        torch.testing.assert_close(part.detach(), w - 0.1 * pull, msg=name)
 
 
-def test_a_pull_of_rows_reads_these_alone() -> None:
-    gradient = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.ones(1, 2), (3, 2), check_invariants=True)
-    found = pulled(gradient, torch.full((3, 2), 5.0), torch.full((3, 1), 0.5), torch.full((3, 2), 1.0))
-    assert found.to_dense().tolist() == [[0, 0], [1 + 0.5 * 4] * 2, [0, 0]]
+def test_a_weight_without_a_step_is_not_pulled() -> None:
+    model, seen = Model(), trained(False)
+    means = Pull(0.3, 0.7, seen)
+    means.start(model, Past(loaded=("trunk.0.weight",)))
+    rule = SGD(model.parameters())
+    means.optimized_by(rule)
+    model.trunk[0].weight.data.add_(1.0)
+    before = model.trunk[0].weight.detach().clone()
+    rule.step()  # no gradient: a step that was left out
+    assert torch.equal(model.trunk[0].weight, before)
+    assert (
+        means.finish(model) == f"the penalty towards the source's weights ended at {3 * D * 0.3 / 2 + rest(model):.4g}"
+    )
+
+
+def rest(model: Model) -> float:
+    """beta / 2 |w|^2 of all other weights, where nothing was carried."""
+    weights = [
+        part for name, part in model.named_parameters() if not name.endswith("bias") and name != "trunk.0.weight"
+    ]
+    return 0.35 * sum(float(part.detach().square().sum()) for part in weights)
+
+
+def test_weights_that_are_shared_out_are_refused() -> None:
+    model = Model()
+    means = Pull(0.3, 0.7, trained(False))
+    means.start(model, Past(loaded=("trunk.0.weight",)))
+    with pytest.raises(UserError, match="shared out over processes"):
+        means.optimized_by(SGD([nn.Parameter(part.detach().clone()) for part in model.parameters()]))
 
 
 # --- LoRA and adapters
