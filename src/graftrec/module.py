@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -76,6 +77,7 @@ class GraftModule(pl.LightningModule):
         self._spreading = spreading.Spreading()
         self._learned = False  # whether a task learned since the optimizer's last step
         self._before: list[tuple[Tensor, Tensor]] = []  # the balancer's buffers, and what was in them before this step
+        self._batches: dict[str, Batch] = {}  # of the step that is being made
         self._spread: spreading.Spread | None = None  # of the evaluation that is going on
         self._evaluates = False
         self.results: dict[str, dict[str, Value]] = {}  # of the last evaluation: task -> metric -> value
@@ -151,6 +153,7 @@ class GraftModule(pl.LightningModule):
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> Tensor:
         """One backward for one batch of every stream."""
+        self._batches = batches
         aside: list[Aside] = []
         with watched(self.trunk.meeting()) as outputs:
             losses = self._losses(batches, aside)
@@ -347,12 +350,23 @@ class GraftModule(pl.LightningModule):
         for means in self.phase.means:
             means.gradients()
 
-    def on_train_batch_end(self, outputs: Any, batch: dict[str, Batch], batch_idx: int) -> None:
-        """What a strategy does to weights after a step. DataError where too many in a row were left out."""
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """A step and all that belongs to it: when a batch ends, and may be saved, nothing is left to be done."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         for means in self.phase.means:
             means.stepped()
         if self._before and self.balancer.looks_again:
-            self.look_again(batch, batch_idx)
+            self.look_again(self._batches, batch_idx)
+        self._batches = {}
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Batch], batch_idx: int) -> None:
+        """DataError where too many steps in a row were left out."""
         reads = {name: list(self.task(name).streams) for name in self.tasks}
         self.finite.check(f"step {self.global_step} of phase {self.phase.name}", batch, reads)
 

@@ -38,7 +38,7 @@ from graftrec.tasks.base import Task
 from graftrec.tasks.classification import Classification
 from graftrec.tasks.recommendation import Recommendation
 from graftrec.tasks.regression import Regression
-from graftrec.transfer.base import ROLES, Phase
+from graftrec.transfer.base import ROLES, Means, Phase
 from graftrec.trunks.base import Trunk
 from graftrec.trunks.shared_bottom import SharedBottom
 
@@ -365,6 +365,40 @@ def test_other_balancers_read_a_batch_once(tmp_path: Path) -> None:
         model.trunk.register_forward_hook(lambda *_, runs=runs: runs.append(1))
         learned_from(model, tmp_path, training())
         assert len(runs) == times
+
+
+class Watcher(pl.Callback):
+    """What has happened when a batch ends for what saves it."""
+
+    def __init__(self, stepped: list[int]) -> None:
+        self.stepped, self.seen = stepped, list[tuple[int, int]]()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.seen.append((len(self.stepped), int(pl_module.balancer.updates)))
+
+
+class Counted(Means):
+    """Counts steps."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def stepped(self) -> None:
+        self.steps.append(1)
+
+
+def test_nothing_of_a_step_is_left_to_do_when_its_batch_ends_and_may_be_saved(tmp_path: Path) -> None:
+    model, means = module(Famo(list(ROLES_OF))), Counted()
+    model.phase = Phase("joint", ROLES, 1, means=(means,))
+    watcher = Watcher(means.steps)
+    with quiet():
+        trainer = pl.Trainer(
+            max_epochs=1, logger=False, accelerator="cpu", devices=1, num_sanity_val_steps=0, limit_val_batches=0,
+            enable_model_summary=False, enable_progress_bar=False, enable_checkpointing=False, callbacks=[watcher],
+            default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(model, Batches([training(0), training(1)]), Batches(evaluation()))
+    assert watcher.seen == [(1, 1), (2, 2)]
 
 
 # --- the trunk's own, once a step

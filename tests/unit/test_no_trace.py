@@ -49,7 +49,7 @@ def after(cls: type[Balancer], *steps: Step) -> dict[str, Tensor]:
         total = model.training_step(batches, number)
         (Cursed.apply(total) if cursed else total).backward()
         model.configure_gradient_clipping(optimizer, 1.0, "norm")
-        optimizer.step()
+        model.optimizer_step(0, number, optimizer, lambda: None)
         model.on_train_batch_end(None, batches, number)
     names = [name for name, _ in model.named_parameters()]
     kept = optimizer.state_dict()["state"]
