@@ -14,6 +14,11 @@ from graftrec.schema import Edges
 class Bipartite(nn.Module):
     """The normalised edges R (U, I) of users and the items that somebody chose, R_ui = 1 / sqrt(|N_u| |N_i|), and R^T.
 
+    X. He et al., LightGCN, SIGIR 2020, https://arxiv.org/abs/2002.02126, equation 3, for users and items apart.
+
+    Args:
+        edges: who chose what, each pair once.
+
     Attributes:
         degree: (U,) float32, how many items each user chose. chosen: (I,) int64, which of the E items have an edge;
         other: (E - I,) which have none, as those of another domain that shares the table.

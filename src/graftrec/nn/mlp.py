@@ -32,3 +32,8 @@ def mlp(in_dim: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequenti
         layers += [nn.Linear(in_dim, width), nn.ReLU(), nn.Dropout(dropout)]
         in_dim = width
     return nn.Sequential(*layers)
+
+
+def last_linear(net: nn.Sequential) -> nn.Module:
+    """The last linear layer of what `mlp` made, or what an adapter put in its place; a ReLU and dropout follow it."""
+    return net[-3]

@@ -90,7 +90,16 @@ def weighted(weights: Tensor, events: Tensor) -> Tensor:
 
 
 class Activation(nn.Module):
-    """w_j = MLP([x_j; q; x_j - q; x_j * q]): events (B, M, D) and a query (B, D) -> (B, M)."""
+    """w_j = MLP([x_j; q; x_j - q; x_j * q]): events (B, M, D) and a query (B, D) -> (B, M).
+
+    The activation unit of DIN (G. Zhou et al., KDD 2018, https://arxiv.org/abs/1706.06978, figure 2), see `DIN`.
+
+    Args:
+        width: D. attention: widths of the MLP before its last layer, at least one, each at least 1.
+
+    Raises:
+        ValueError: no width, or one below 1.
+    """
 
     def __init__(self, width: int, attention: Sequence[int]) -> None:
         super().__init__()
@@ -105,7 +114,14 @@ class Activation(nn.Module):
 
 
 class Attention(nn.Module):
-    """sum_j a_j x_j, a = softmax_j(activation(W x_j, q)); zeros for an empty history."""
+    """sum_j a_j x_j, a = softmax_j(activation(W x_j, q)); zeros for an empty history.
+
+    The attention of SLi-Rec (Z. Yu et al., IJCAI 2019, https://doi.org/10.24963/ijcai.2019/585) and of CLSR (Y. Zheng
+    et al., WWW 2022, https://arxiv.org/abs/2202.13090).
+
+    Args:
+        width: D. attention: see `Activation`.
+    """
 
     def __init__(self, width: int, attention: Sequence[int]) -> None:
         super().__init__()

@@ -31,6 +31,8 @@ class BiTGCF(Trunk):
     the mean of their vectors before the first layer and of those after each, which are scaled to length 1; the head
     ``dot`` compares them. Edges are the training rows' alone, also where later rows are asked about.
 
+    Of fields (B, F, D), of which the user's is what the graph made of it, z is (B, D).
+
     Where we differ: both domains start from one vector of a user (two that agree at first would have to be kept apart);
     the mean of the layers stands for their concatenation, so that z is as wide as an item; z = u + m, with m (D,) what
     all users have in common, as in `CMF`; of more than two domains u'_b in r_a is the mean of the others'. Dropout is
@@ -38,8 +40,11 @@ class BiTGCF(Trunk):
 
     Args:
         layers: of propagation, at least 1. retain: lambda in [0, 1], how much of its own a domain keeps.
-        dropout: of what a layer of propagation gives.
+        dropout: of what a layer of propagation gives, in [0, 1).
         edges: stream -> who chose what in training (completed by the program).
+
+    Raises:
+        ValueError: a stream without a user, or numbers outside these ranges.
     """
 
     by_name = True

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.batch import Aside, Encoded
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.nn.pooling import Attention, asked, from_start, items_from_start, last, must_have_history, places
 from graftrec.trunks.base import Trunk, masked_mean
 
@@ -28,17 +28,26 @@ class CLSR(Trunk):
     discrepancy:  cos(q_l, the start of q_s)
 
     Y. Zheng et al., Disentangling Long and Short-Term Interests for Recommendation, WWW 2022,
-    https://arxiv.org/abs/2202.13090.
+    https://arxiv.org/abs/2202.13090. Of fields (B, F, D) and events e (B, L, D) z is
+    (B, hidden[-1]), the same for all tasks.
 
     Where we differ: of the paper's two forms of b only BPR is here, as its logarithm, with which the authors' code
     trains. Histories without more events than p_s is the mean of have one proxy and stay out (there: a threshold of its
     own). The discrepancy is that code's -|q_l - q_s|^2, but on unit vectors: the square has no lower bound. Both
-    queries are linear maps of the user's one vector (there: two tables).
+    queries are linear maps of the user's one vector, with a bias (there: two tables): at the start those of two users
+    are much alike, and the biases alone, the same for all users, can lower the discrepancy. That code gives the short
+    attention [q_s; e_a] as its query and alpha the time from the newest event to now; here s does not know the item,
+    as in the paper, and time enters by the event vectors, to which the encoder adds a learned map of the age.
 
     Args:
-        item: the field that alpha is compared by. user: the field of the queries. Every stream has both.
-        attention: widths of the MLPs of l, s and alpha. contrast, discrepancy: weights of its own losses, at least 0.
-        newest: events that p_s is the mean of.
+        item: the field e_a, which alpha reads. user: the field of the queries. Every stream has both.
+        attention: widths of the MLPs of l, s and alpha before their last layer, at least one, each at least 1.
+        contrast, discrepancy: weights of its own losses, at least 0; 0 leaves one out.
+        newest: events that p_s is the mean of, at least 1.
+        hidden: widths of f, at least one, each at least 1. dropout: behind each of them, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, a stream without the item or the user, or numbers outside these ranges.
     """
 
     by_name = True
@@ -104,4 +113,4 @@ class CLSR(Trunk):
         return Aside(self.contrast * torch.where(several, loss, 0.0).sum(), several.sum())
 
     def meeting(self) -> nn.Module:
-        return self.fuse[-3]
+        return last_linear(self.fuse)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.experts import Experts
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.trunks.base import Trunk, flat
 
 
@@ -64,7 +64,7 @@ class DBMTL(Trunk):
         return {task: of(task) for task in tasks}
 
     def meeting(self) -> nn.Module:
-        return self.shared[-3]
+        return last_linear(self.shared)
 
 
 def _checked(tasks: list[str], parents: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:

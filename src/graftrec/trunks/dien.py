@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.batch import Aside, Encoded
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.nn.pooling import asked, from_start, items_from_start, must_have_history, places, softmax
 from graftrec.trunks.base import Trunk
 
@@ -21,7 +21,8 @@ class DIEN(Trunk):
     the event that follows from a drawn one i', both without the event's age, its behaviour and dropout.
 
     G. Zhou et al., Deep Interest Evolution Network for Click-Through Rate Prediction, AAAI 2019,
-    https://arxiv.org/abs/1809.03672, equations 2 to 7 and 12 to 15.
+    https://arxiv.org/abs/1809.03672, equations 2 to 7 and 12 to 15. Of fields (B, F, D) and events e (B, L, D) z is
+    (B, hidden[-1]), the same for all tasks.
 
     Where we differ: i' is that of another event of the batch, any but the one that follows, so what is popular is drawn
     often (the paper: an item that was not clicked); the mean is over all events that have one behind them (equation 6
@@ -30,7 +31,12 @@ class DIEN(Trunk):
     of a batch.
 
     Args:
-        item: the field that interests are compared with; every stream has it. auxiliary: alpha, at least 0.
+        item: the field that interests are compared with; every stream has it.
+        auxiliary: alpha, at least 0; 0 leaves its own loss out.
+        hidden: widths of f, at least one, each at least 1. dropout: behind each of them, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, a stream without the item, or numbers outside these ranges.
     """
 
     by_name = True
@@ -80,13 +86,17 @@ class DIEN(Trunk):
         return Aside(self.auxiliary * loss.sum(), behind.sum())
 
     def meeting(self) -> nn.Module:
-        return self.fuse[-3]
+        return last_linear(self.fuse)
 
 
 class AUGRU(nn.Module):
     """h_t = (1 - a_t u_t) * h_{t-1} + a_t u_t * n_t, with u_t, n_t a GRU's update gate and new state.
 
-    A step with a_t = 0 leaves the state as it is: padding, which has no attention, is not read.
+    The paper's "GRU with attentional update gate", see `DIEN`. A step with a_t = 0 leaves the state as it is: padding,
+    which has no attention, is not read.
+
+    Args:
+        width: D, of what comes in and of the state.
     """
 
     def __init__(self, width: int) -> None:

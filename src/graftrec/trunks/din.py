@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.nn.pooling import Activation, asked, from_start, must_have_history, places, weighted
 from graftrec.trunks.base import Trunk
 
@@ -17,13 +17,20 @@ class DIN(Trunk):
     """z = f([fields; sum_j w_j e_j]), w_j = MLP([e_j; e_a; e_j - e_a; e_j * e_a]): what counts is up to the item a.
 
     G. Zhou et al., Deep Interest Network for Click-Through Rate Prediction, KDD 2018, https://arxiv.org/abs/1706.06978,
-    equation 3. Weights are not normalised, so that their sum says how strong the interest is.
+    equation 3. Weights are not normalised, so that their sum says how strong the interest is. Of fields (B, F, D) and
+    events e (B, L, D) z is (B, hidden[-1]), the same for all tasks.
 
     Where we differ: ReLU in place of PReLU or Dice; between event and item stand their difference and their product
-    element by element (the paper: an outer product); no regularisation by the batch, which is the optimizer's.
+    element by element (the paper: an outer product); no regularisation by the batch, which is the optimizer's. Events
+    have a learned map of their age, which comes from the encoder.
 
     Args:
-        item: the field that events are compared with; every stream has it. attention: widths of the MLP above.
+        item: the field that events are compared with; every stream has it.
+        attention: widths of the MLP of w before its last layer, at least one, each at least 1.
+        hidden: widths of f, at least one, each at least 1. dropout: behind each of them, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, a stream without the item, or numbers outside these ranges.
     """
 
     by_name = True
@@ -53,4 +60,4 @@ class DIN(Trunk):
         return dict.fromkeys(tasks, z)
 
     def meeting(self) -> nn.Module:
-        return self.fuse[-3]
+        return last_linear(self.fuse)

@@ -17,12 +17,18 @@ class GRU4Rec(Trunk):
 
     B. Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016,
     https://arxiv.org/abs/1511.06939, equations 2 to 5 as in torch, whose reset gate acts after the product with h.
+    Of events (B, L, D) z is (B, L, D), zeros at padding, and (B, 1, D) where the last one is asked.
+
     Where we differ: events come in as vectors, not as one-hot codes (the paper's own variant), and z is compared with
     item vectors, to whose width D it is mapped; every event of a sequence trains in one step, from its first, where
     the paper carries states over from one batch to the next.
 
     Args:
-        hidden: width of the state h, 0 for D. layers: of GRUs, one on the states of the other.
+        hidden: width of the state h, 0 for D. layers: of GRUs, one on the states of the other, at least 1.
+        dropout: of events, and of states between two layers, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, or numbers outside these ranges.
     """
 
     sequential = True

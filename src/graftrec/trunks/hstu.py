@@ -49,7 +49,7 @@ class Times:
 
 
 class PointwiseBlock(nn.Module):
-    """x + f2(norm(A V) * U); U, V, Q, K = SiLU(f1(norm(x))); A = SiLU(Q K^T + bias) / n, on packed events (P, D).
+    """x + f2(dropout(norm(A V) * U)); U, V, Q, K = SiLU(f1(norm(x))); A = SiLU(Q K^T + bias) / n, on events (P, D).
 
     n is the number of events that a query may see, those before it and itself; bias is learned for their distance in
     places and in time and the same for all heads.
@@ -122,16 +122,25 @@ def _read(vector: Tensor, at: Tensor) -> Tensor:
 class HSTU(Trunk):
     """z_i from events 1 to i alone: blocks of attention without a softmax, so that it also says how much there was.
 
+    x_i = dropout(sqrt(D) e_i), block after block, z = norm(x). Of events (B, L, D) and their times (B, L) z is
+    (B, L, D), zeros at padding, and (B, 1, D) where the last one is asked.
+
     J. Zhai et al., Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
     Recommendations, ICML 2024, https://arxiv.org/abs/2402.17152, equations 1 to 3: see `PointwiseBlock`.
+
     Where we differ: A is divided by the number of events that a query may see (the authors' code divides by the
     greatest length, which the norm that follows all but undoes); times are differences to the query's own event (in
     the authors' code to the one that follows); z is layer-normed, and heads are as wide for Q and K as for V. Order
     enters by the relative bias alone, and without times (streams with a ``history``) only by places.
 
     Args:
-        layers, heads: of attention. positions: distances that are told apart; larger ones share the last one's.
+        layers: blocks, at least 1. heads: of attention in each, at least 1, divide D.
+        positions: distances that are told apart, at least 1; larger ones share the last one's.
+        dropout: of events and of what f2 of each block reads, in [0, 1).
         checkpoint: whether a step keeps the blocks' inputs alone and computes the rest once more, see `run_block`.
+
+    Raises:
+        ValueError: streams without a history, numbers outside these ranges, or heads that do not divide D.
     """
 
     sequential = True

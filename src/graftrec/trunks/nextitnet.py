@@ -18,6 +18,9 @@ class Convolution(nn.Module):
     """c_i = b + sum_k W_k x_(i - k * dilation), k = 0 ... kernel - 1, and zeros before the first event.
 
     The events of a sequence lie side by side, so a step back is a row back: a gather and one matrix product.
+
+    Args:
+        width: D. kernel: events that are read. dilation: places from one of them to the next.
     """
 
     def __init__(self, width: int, kernel: int, dilation: int) -> None:
@@ -36,7 +39,11 @@ class Convolution(nn.Module):
 
 
 class ConvolutionBlock(nn.Module):
-    """x + f_2d(f_d(x)), f_d(x) = ReLU(norm(convolution with dilation d (x))), on packed events (P, D)."""
+    """x + dropout(f_2d(f_d(x))), f_d(x) = ReLU(norm(convolution with dilation d (x))): packed events (P, D) -> (P, D).
+
+    Args:
+        width: D. kernel: see `Convolution`. dilation: d. dropout: in [0, 1).
+    """
 
     def __init__(self, width: int, kernel: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -55,12 +62,20 @@ class NextItNet(Trunk):
 
     F. Yuan et al., A Simple Convolutional Generative Network for Next Item Recommendation, WSDM 2019,
     https://arxiv.org/abs/1808.05163, with the residual block of its figure 3 b: see `ConvolutionBlock`.
-    z_i reads the newest 1 + 3 (kernel - 1) * repeats * sum(dilations) events: 61 by default. Where we differ: z is
-    layer-normed before it is compared with items, and a part of each block's result is dropped in training.
+    z_i reads the newest 1 + 3 (kernel - 1) * repeats * sum(dilations) events: 61 by default. Of events (B, L, D) z is
+    (B, L, D), zeros at padding, and (B, 1, D) where the last one is asked.
+
+    Where we differ: z is layer-normed before it is compared with items, and a part of each block's result is dropped in
+    training.
 
     Args:
-        kernel: events that a convolution reads. dilations: of the first convolution of each block, whose second has
-            twice as much. repeats: times that these blocks follow each other, each with weights of its own.
+        kernel: events that a convolution reads, at least 1.
+        dilations: of the first convolution of each block, at least one, each at least 1; its second has twice as much.
+        repeats: times that these blocks follow each other, each with weights of its own, at least 1.
+        dropout: of events and of what each block adds, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, or numbers outside these ranges.
     """
 
     sequential = True

@@ -23,9 +23,9 @@ class SASRec(Trunk):
 
     Where we differ: the feed-forward layer is ``expand`` times as wide as D (the paper's is D). Queries, keys and
     values all read the normed x, have biases, and heads are brought together by W_O (the authors' code norms the
-    queries alone, adds to the normed x, and has no W_O). There attention's weights and the hidden layer have the ``dropout`` of the
-    rest; here these are options of their own, 0 by default, so that nothing changes for who does not ask. A learned map
-    of the events' behaviour comes from the encoder if the stream has several. Padding is never computed.
+    queries alone, adds to the normed x, and has no W_O). There attention's weights and the hidden layer have the
+    ``dropout`` of the rest; here these are options of their own, 0 by default. A learned vector of the events'
+    behaviour comes from the encoder if the stream has several. Padding is never computed.
 
     Args:
         layers: blocks, at least 1. heads: of attention in each, at least 1, divide D.

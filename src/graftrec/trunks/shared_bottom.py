@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.trunks.base import Trunk, flat
 
 
@@ -33,4 +33,4 @@ class SharedBottom(Trunk):
         return dict.fromkeys(tasks, z)
 
     def meeting(self) -> nn.Module:
-        return self.net[-3]
+        return last_linear(self.net)

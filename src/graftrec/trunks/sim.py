@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.nn.pooling import asked, asked_plainly, events_of, items_of, must_have_history, places, softmax
 from graftrec.trunks.base import Trunk
 
@@ -22,16 +22,22 @@ class SIM(Trunk):
 
     Q. Pi et al., Search-based User Interest Modeling with Lifelong Sequential Behavior Data for Click-Through Rate
     Prediction, CIKM 2020, https://arxiv.org/abs/2006.05639, equations 1 and 5 to 7. A history of thousands of events
-    costs one product each; set history.short to its length.
+    costs one product each; set history.short to its length. Of fields (B, F, D) and events e (B, L, D) z is
+    (B, hidden[-1]), the same for all tasks.
 
     Where we differ: soft search compares vectors as they are: the maps that the paper learns for it are trained by a
     loss on the label, which a trunk does not see. An item without a category finds nothing; one with several finds what
-    shares one with it. Time enters by the event vectors, to which the encoder adds a learned map of the age. No second
-    model reads the newest events.
+    shares one with it. Time enters by the event vectors, to which the encoder adds a learned map of the age (the paper:
+    embedded intervals, side by side). No second model reads the newest events.
 
     Args:
-        item: the field that events are searched by; every stream has it. by: the attribute of items that is the
-            category of hard search; empty: soft search. top: events that are kept. heads: q.
+        item: the field that events are searched by; every stream has it.
+        by: the attribute of items that is the category of hard search; empty: soft search.
+        top: events that are kept of a history, at least 1. heads: q, at least 1.
+        hidden: widths of f, at least one, each at least 1. dropout: behind each of them, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, a stream without the item, or numbers outside these ranges.
     """
 
     by_name = True
@@ -104,4 +110,4 @@ class SIM(Trunk):
         return taken, found.values > -torch.inf
 
     def meeting(self) -> nn.Module:
-        return self.fuse[-3]
+        return last_linear(self.fuse)

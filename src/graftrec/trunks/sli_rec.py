@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Encoded
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.nn.pooling import Attention, asked, from_start, must_have_history, places, softmax, weighted
 from graftrec.trunks.base import Trunk
 
@@ -20,17 +20,20 @@ class SLiRec(Trunk):
     short:  s = sum_j softmax_j(MLP([k_j; e_a; k_j - e_a; k_j * e_a])) h_j, k_j = W' h_j, h = LSTM(e)
 
     Z. Yu et al., Adaptive User Modeling with Long and Short-Term Preferences for Personalized Recommendation,
-    IJCAI 2019, https://doi.org/10.24963/ijcai.2019/585.
-
-    As in the paper it learns from what is asked alone: it has no loss of its own.
+    IJCAI 2019, https://doi.org/10.24963/ijcai.2019/585. As in the paper it learns from what is asked alone: it has no
+    loss of its own. Of fields (B, F, D) and events e (B, L, D) z is (B, hidden[-1]), the same for all tasks.
 
     Where we differ: the LSTM has no gates of its own for the time since the event before and until now, as a trunk does
     not see ages; time enters by the event vectors, to which the encoder adds a learned map of the age, and so reaches
     the ordinary gates. The context of alpha is all fields, the item among them.
 
     Args:
-        item: the field that states are compared with; every stream has it. attention: widths of the MLPs of s and
-            alpha.
+        item: the field that states are compared with; every stream has it.
+        attention: widths of the MLPs of s and alpha before their last layer, at least one, each at least 1.
+        hidden: widths of f, at least one, each at least 1. dropout: behind each of them, in [0, 1).
+
+    Raises:
+        ValueError: streams without a history, a stream without the item, or numbers outside these ranges.
     """
 
     by_name = True
@@ -68,4 +71,4 @@ class SLiRec(Trunk):
         return dict.fromkeys(tasks, z)
 
     def meeting(self) -> nn.Module:
-        return self.fuse[-3]
+        return last_linear(self.fuse)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graftrec.batch import Encoded
 from graftrec.nn.attention import SelfAttention
-from graftrec.nn.mlp import mlp
+from graftrec.nn.mlp import last_linear, mlp
 from graftrec.trunks.base import Trunk, masked_mean
 
 
@@ -62,4 +62,4 @@ class Transformer(Trunk):
         return dict.fromkeys(tasks, self.fuse(torch.cat([encoded.fields.flatten(1), mean], 1)))
 
     def meeting(self) -> nn.Module:
-        return self.fuse[-3]
+        return last_linear(self.fuse)
