@@ -37,11 +37,9 @@ MEANS: dict[str, Callable[[], Means]] = {
 }
 BIAS = "the softmax over all items does not feel the head's bias, which trains: DDP stops on its second step"
 UNREAD = "the trunk reads no event, and what the encoder adds to events trains: DDP stops on its second step"
-STATISTICS = "of one row in each of two processes both take running statistics, one process with two rows its own"
 KNOWN = dict.fromkeys(("BERT4Rec", "GRU4Rec", "HSTU", "NextItNet", "SASRec", "NextItem"), BIAS)
 KNOWN |= {f"{trunk} with {means}": BIAS for trunk in ("HSTU", "SASRec") for means in MEANS}
 KNOWN |= dict.fromkeys(("BiTGCF", "CMF", "MeLU"), UNREAD)
-KNOWN |= dict.fromkeys(("HoME", *(f"HoME with {means}" for means in MEANS), "STAR"), STATISTICS)
 """Cases with a fault that waits for its mend, which then fails here."""
 NO_DRAW = {"DIEN": {"auxiliary": 0.0}}  # each process draws other negatives
 
@@ -129,8 +127,8 @@ def test_two_processes_have_the_gradient_of_one(
     for found in both:
         if isinstance(found[name], str):
             pytest.fail(found[name], pytrace=False)
-        for at, rows in enumerate(SIZES):
-            model = build()
+        model = build()
+        for at, rows in enumerate(SIZES):  # of one model, whose running statistics move
             step(model, data(rows))
             alone = gradients(model)
             assert found[name][at].keys() == alone.keys()
@@ -140,7 +138,7 @@ def test_two_processes_have_the_gradient_of_one(
                 torch.testing.assert_close(
                     found[name][at][part],
                     gradient,
-                    rtol=2e-4,
+                    rtol=1e-3,
                     atol=2e-6 * max(1.0, largest),
                     msg=f"{part}, {rows} rows",
                 )
