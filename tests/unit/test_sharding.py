@@ -38,7 +38,7 @@ class Model(nn.Module):
         z: Tensor = self.trunk(encoded, ["next"])["next"]
         return (z * self.scale - 1).square().mean()
 
-    validation_step = test_step = training_step
+    validation_step = test_step = look_again = training_step
 
 
 def learn(model: Model, ids: Tensor) -> torch.optim.Optimizer:
