@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Batch
-from graftrec.nn.generators import Warmed
+from graftrec.nn.encoder import Encoder
+from graftrec.nn.generators import Generator, Warmed
+from graftrec.schema import Table
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one
 from graftrec.transfer.users import encoder_of
@@ -126,6 +128,17 @@ class Choosers(Means):
         self.users = total / self.count[:, None].clamp_min(1)
         return ""
 
+    def rare(self, few: int) -> Tensor:
+        """Items (E,) bool that at most ``few`` users chose."""
+        found = self.count <= few
+        found[0] = False
+        return found
+
+    def line(self, few: int) -> str:
+        """How many items are new, to be reported."""
+        new, whole = int(self.rare(few).sum()), len(self.count) - 1
+        return f"{new:,} of {whole:,} entities of '{self.table}' are new and read warm vectors"
+
 
 class Warming(Means):
     """Puts `Warmed` vectors in the place of new items', and nothing else learns."""
@@ -136,20 +149,7 @@ class Warming(Means):
         self.choosers, self.few, self.hidden, self.table = choosers, few, hidden, table
 
     def build(self, model: nn.Module) -> None:
-        encoder = encoder_of(model)
-        meaning, own = encoder.schema.tables.get(self.table), encoder.tables.layouts.get(self.table)
-        if meaning is None or not (meaning.content or meaning.vectors):
-            raise ValueError(f"table should be one with attributes. Found '{self.table}'.")
-        if own is None or own.rule != "plain" or not encoder.tables.whole(self.table):
-            raise ValueError(
-                f"table should have a row for each id. Found '{self.table}', which has not; leave it out of "
-                "encoder.shrink and encoder.content_only"
-            )
-        made = Warmed(meaning, encoder.width, self.hidden).to(encoder.tables.block.device)
-        encoder.generators[self.table.replace(".", "_")] = made
-        encoder.id_dropout, encoder.content_dropout, encoder.hides, encoder.hidden = 1.0, 0.0, "id", self.table
-        for name, part in model.named_parameters():
-            part.requires_grad_(name.startswith(WARMED))
+        stand_in(model, self.table, lambda meaning, width: Warmed(meaning, width, self.hidden))
 
     @torch.no_grad()
     def start(self, model: nn.Module, past: Past) -> None:
@@ -157,15 +157,40 @@ class Warming(Means):
         warmed = encoder.generators[self.table.replace(".", "_")]
         if not isinstance(warmed, Warmed):
             raise TypeError(f"generators should have Warmed vectors. Found {type(warmed).__name__}.")
-        rare = self.choosers.count <= self.few
-        rare[0] = False
-        known = torch.unique(warmed.rows.cpu()[~rare])
-        known = known[known > 0]
-        rows = encoder.tables.rows(self.table, known if len(known) else torch.arange(len(warmed.cold)))
+        rare = self.choosers.rare(self.few)
+        rows = known_rows(encoder, self.table, warmed.rows.cpu(), rare)
         warmed.cold.copy_(encoder.tables.block[rows].mean(0).expand_as(warmed.cold))
         warmed.users.copy_(self.choosers.users)
         warmed.rare.copy_(rare)
 
     def finish(self, model: nn.Module) -> str:
-        rare = self.choosers.count <= self.few
-        return f"{int(rare[1:].sum()):,} of {len(rare) - 1:,} entities of '{self.table}' are new and read warm vectors"
+        return self.choosers.line(self.few)
+
+
+def stand_in(model: nn.Module, table: str, make: Callable[[Table, int], Generator]) -> None:
+    """Put a generator of a table's new ids into a model, show all its ids as new, and let nothing else learn.
+
+    Raises:
+        ValueError: a table without attributes, or without a row for each id.
+    """
+    encoder = encoder_of(model)
+    meaning, own = encoder.schema.tables.get(table), encoder.tables.layouts.get(table)
+    if meaning is None or not (meaning.content or meaning.vectors):
+        raise ValueError(f"table should be one with attributes. Found '{table}'.")
+    if own is None or own.rule != "plain" or not encoder.tables.whole(table):
+        raise ValueError(
+            f"table should have a row for each id. Found '{table}', which has not; leave it out of "
+            "encoder.shrink and encoder.content_only"
+        )
+    made = make(meaning, encoder.width).to(encoder.tables.block.device)
+    encoder.generators[table.replace(".", "_")] = made
+    encoder.id_dropout, encoder.content_dropout, encoder.hides, encoder.hidden = 1.0, 0.0, "id", table
+    for name, part in model.named_parameters():
+        part.requires_grad_(name.startswith(WARMED))
+
+
+def known_rows(encoder: Encoder, table: str, rows: Tensor, rare: Tensor) -> Tensor:
+    """Places in the block of tables of the rows of those that are not ``rare`` (E,); of all, where nobody is known."""
+    known = torch.unique(rows[~rare])
+    known = known[known > 0]
+    return encoder.tables.rows(table, known if len(known) else torch.arange(encoder.schema.tables[table].size))
