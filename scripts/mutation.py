@@ -1,0 +1,283 @@
+"""Change the methods by chance, one place at a time, and see whether a test fails.
+
+    python scripts/mutation.py [--n 200] [--seed 0] [--jobs 2] [--paths trunks losses]
+
+Draws ``n`` mutations of trunks, interactions, heads, balancers, losses, tasks, metrics and transfer (or of the folders
+or files that are named): another operator, comparison, constant or sign, a statement that is gone, two arguments in
+each other's place, a gradient that flows where it was stopped. Each is made in a private copy of the tree, one for each
+job; the working tree is never touched. First the tests that name the file or its classes run, and for those that
+survive all fast tests that can see its package. Tests that fail without a mutation end the run.
+
+Processes are forked from one that has torch imported, before anything of graftrec is. MINUTES
+What is no mutation here: defaults of arguments (a choice, no method), texts, annotations and what an error says.
+A survivor that changes nothing is answered in ``mutation_equivalent.txt`` and is then not drawn; see there. The last
+line is JSON: ``{"n": ..., "caught": ...}``. It is no part of CI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mutations import Mutation, mutations_of
+
+ROOT = Path(__file__).resolve().parents[1]
+EQUIVALENT = Path(__file__).with_name("mutation_equivalent.txt")
+FOLDERS = ("trunks", "interactions", "heads", "balancers", "losses", "tasks", "metrics", "transfer")
+COPIED = ("src", "tests", "conf", "scripts", "pyproject.toml", "README.md", "Makefile", ".gitignore", "constraints.txt")
+WARM = ("torch", "pytest", "pytorch_lightning", "torchmetrics", "numpy", "hydra", "omegaconf", "torchjd")
+QUICK = ("test_options.py", "test_every_weight_learns.py", "test_contracts.py", "test_batches.py", "test_task_units.py")
+TOGETHER = (
+    "module",
+    "networks",
+    "tasks",
+    "gradients",
+    "finite",
+    "recommender",
+    "learnt",
+    "rowwise",
+    "processes_of_rows",
+)
+ALSO = {"metrics": ("analysis", "tasks"), "heads": ("tasks", "nn"), "losses": ("tasks",), "interactions": ("nn",)}
+SLACK, TIMES = 20.0, 3.0  # a mutant may take as many seconds more, and so many times what the tests take without it
+PASSED, NOTHING = 0, 5  # exit codes of pytest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutation: ``by`` is the command that caught it, empty if none did."""
+
+    mutation: Mutation
+    by: str
+    seconds: float
+
+
+@dataclass
+class Bench:
+    """A private copy of the tree in which one job changes a file, runs tests and puts it back."""
+
+    folder: Path
+    baseline: dict[tuple[str, ...], float] = field(default_factory=dict)
+    stamp: int = 0
+
+    def judge(self, mutation: Mutation) -> Outcome:
+        began = time.monotonic()
+        for command in commands(self.folder, mutation):
+            if command not in self.baseline:
+                code, seconds, said = self.run(command, None)
+                if code not in (PASSED, NOTHING):
+                    raise SystemExit(f"tests fail without a mutation: pytest {' '.join(command)}\n{said[-3000:]}")
+                self.baseline[command] = seconds
+            with self.changed(mutation):
+                code, _, _ = self.run(command, SLACK + TIMES * self.baseline[command])
+            if code not in (PASSED, NOTHING):
+                return Outcome(mutation, " ".join(command), time.monotonic() - began)
+        return Outcome(mutation, "", time.monotonic() - began)
+
+    def changed(self, mutation: Mutation) -> Changed:
+        self.stamp += 1  # another time of change, so that no compiled file is taken for it
+        return Changed(self.folder / mutation.path, mutation.source, time.time() + 10 * self.stamp)
+
+    def run(self, command: Sequence[str], limit: float | None) -> tuple[int, float, str]:
+        """Exit code, seconds and output of pytest in a fork of this process; -1 where it took too long."""
+        began, output = time.monotonic(), self.folder / "output.txt"
+        child = os.fork()
+        if child == 0:
+            _pytest(self.folder, output, command, keep=limit is None)
+        while True:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done or (limit is not None and time.monotonic() - began > limit):
+                break
+            time.sleep(0.02)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)  # whatever it has started goes as well
+        if not done:
+            os.waitpid(child, 0)
+            return -1, time.monotonic() - began, "took too long"
+        return os.waitstatus_to_exitcode(status), time.monotonic() - began, output.read_text(errors="replace")
+
+
+@dataclass
+class Changed:
+    """A file with another text while this is open."""
+
+    path: Path
+    text: str
+    at: float
+
+    def __enter__(self) -> None:
+        self.before, self.times = self.path.read_text(), self.path.stat()
+        self.path.write_text(self.text)
+        os.utime(self.path, (self.at, self.at))
+
+    def __exit__(self, *_: object) -> None:
+        self.path.write_text(self.before)
+        os.utime(self.path, (self.times.st_atime, self.times.st_mtime))
+
+
+def _pytest(folder: Path, output: Path, command: Sequence[str], keep: bool) -> None:
+    """In a fork: run the tests of a copy and leave; compiled files are ``kept`` of what is not changed alone."""
+    os.setsid()
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(handle, number)
+    os.chdir(folder)
+    here = str(folder / "src")
+    sys.path[:] = [here, *(part for part in sys.path if Path(part).resolve() != ROOT / "src")]
+    sys.dont_write_bytecode = not keep
+    os.environ |= {"PYTHONPATH": here, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "" if keep else "1"}
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # of packages that are imported already, which pytest warns of
+    import pytest
+
+    code = 70
+    try:
+        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"--rootdir={folder}", *command]))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def commands(folder: Path, mutation: Mutation) -> list[tuple[str, ...]]:
+    """What pytest is given, one after the other, until one fails."""
+    package, stem = Path(mutation.path).parts[-2:][0], Path(mutation.path).stem
+    own = folder / "tests" / "unit" / package
+    named = sorted(str(path.relative_to(folder)) for path in own.glob(f"test_{stem}*.py"))
+    of_transfer = ("test_transfer.py",) if package == "transfer" else ()
+    contracts = [
+        f"tests/contracts/{name}" for name in (*QUICK, *of_transfer) if (folder / "tests" / "contracts" / name).exists()
+    ]
+    found = [tuple(named)] if named else []
+    if mutation.classes:
+        found.append((*contracts, "-k", " or ".join(mutation.classes)))
+    units = [
+        f"tests/unit/{name}" for name in (package, *ALSO.get(package, ())) if (folder / "tests/unit" / name).is_dir()
+    ]
+    more = [f"tests/unit/test_{name}.py" for name in TOGETHER]
+    found += [tuple(units)] if units else []
+    found.append((*contracts, *(path for path in more if (folder / path).exists())))
+    of_project = [f"--ignore=tests/contracts/{name}" for name in ("test_repository.py", "test_no_code.py")]
+    return [*found, ("tests/contracts", *of_project)]
+
+
+def equivalent() -> set[tuple[str, str]]:
+    """Place and change of each mutation that is known to change nothing, see the file."""
+    if not EQUIVALENT.exists():
+        return set()
+    lines = [line.split("\t") for line in EQUIVALENT.read_text().splitlines() if line and not line.startswith("#")]
+    if wrong := [line for line in lines if len(line) != 3 or not line[2].strip()]:
+        raise SystemExit(
+            f"{EQUIVALENT.name}: a line is a place, a change and a reason, with tabs between. Found {wrong[0]}"
+        )
+    return {(place, change) for place, change, _ in lines}
+
+
+def drawn(paths: Sequence[str], n: int, seed: int) -> tuple[list[Mutation], int]:
+    """``n`` mutations of these folders or files, and how many that change nothing were passed over."""
+    files = [path for name in paths for path in _files(name)]
+    everything = [mutation for path in files for mutation in mutations_of(path, ROOT)]
+    random.Random(seed).shuffle(everything)
+    known = equivalent()
+    kept: list[Mutation] = []
+    passed = 0
+    for mutation in everything:
+        if len(kept) == n:
+            break
+        if (mutation.place, mutation.change) in known:
+            passed += 1
+        else:
+            kept.append(mutation)
+    return kept, passed
+
+
+def _files(name: str) -> list[Path]:
+    at = ROOT / "src" / "graftrec" / name if name in FOLDERS else Path(name).resolve()
+    found = [at] if at.is_file() else sorted(at.glob("*.py"))
+    if not found:
+        raise SystemExit(f"--paths should be folders of graftrec or files. Found {name}.")
+    return [path for path in found if path.name != "__init__.py"]
+
+
+_bench: Bench
+
+
+def _begin(folders: multiprocessing.Queue[str]) -> None:
+    global _bench
+    _bench = Bench(Path(folders.get()))
+    for name in COPIED:
+        source, target = ROOT / name, _bench.folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        elif source.exists():
+            shutil.copy2(source, target)
+
+
+def _judge(mutation: Mutation) -> Outcome | str:
+    try:
+        return _bench.judge(mutation)
+    except SystemExit as error:
+        return str(error)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Mutations of the methods, and the tests that catch them.")
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--paths", nargs="+", default=list(FOLDERS))
+    asked = parser.parse_args()
+    mutations, passed = drawn(asked.paths, asked.n, asked.seed)
+    print(f"{len(mutations)} mutations, {passed} passed over that change nothing", flush=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in WARM:
+        __import__(name)
+    context = multiprocessing.get_context("fork")
+    began, survivors, done = time.monotonic(), [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        folders = context.Queue()
+        for number in range(asked.jobs):
+            (place := Path(folder, str(number))).mkdir()
+            folders.put(str(place))
+        with ProcessPoolExecutor(asked.jobs, context, _begin, (folders,)) as pool:
+            for future in as_completed([pool.submit(_judge, mutation) for mutation in mutations]):
+                outcome = future.result()
+                if isinstance(outcome, str):
+                    pool.shutdown(cancel_futures=True)
+                    raise SystemExit(outcome)
+                done += 1
+                survivors += [] if outcome.by else [outcome.mutation]
+                what = f"caught by {_short(outcome.by)}" if outcome.by else "SURVIVED"
+                minutes = (time.monotonic() - began) / 60
+                print(
+                    f"{done}/{len(mutations)} {minutes:.1f} min  {outcome.mutation}  {what} ({outcome.seconds:.0f} s)",
+                    flush=True,
+                )
+    print(f"\n{len(survivors)} survived:")
+    for mutation in sorted(survivors, key=str):
+        print(f"  {mutation}\n    {mutation.place}\t{mutation.change}")
+    print(json.dumps({"n": done, "caught": done - len(survivors)}))
+
+
+def _short(command: str) -> str:
+    return re.sub(r"tests/(unit|contracts)/", "", command)[:50]
+
+
+if __name__ == "__main__":
+    main()
