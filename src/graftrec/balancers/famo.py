@@ -29,7 +29,7 @@ class Famo(Balancer):
     Args:
         tasks: names in the order of the losses (completed by the program).
         lr: of x, above 0. decay: of x, at least 0.
-        look: where losses after a step are read. ``again``: on the same batch; a step takes about a third longer.
+        look: where losses after a step are read. ``again``: on the same batch; a step takes 1.2 to 1.5 times as long.
             ``next``: they are the next batch's, which costs nothing. How much two batches differ is then most of what
             x sees: Adam divides by it, so that weights hardly leave those of equal z, which are 1 / L_t up to a factor.
 
