@@ -28,9 +28,11 @@ class BatchedLinear(nn.Module):
             together = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
             return together.view(len(x), count, out_dim).transpose(0, 1)
         blocks, rows, _ = x.shape
-        if count == blocks:
-            return torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
         each = count // blocks
+        if each > 1 and in_dim < out_dim:  # of what is read and what is given the smaller is copied
+            x, each = x.repeat_interleave(each, 0), 1
+        if each == 1:
+            return torch.baddbmm(self.bias[:, None], x, self.weight.transpose(1, 2))
         weight, bias = self.weight.view(blocks, each * out_dim, in_dim), self.bias.view(blocks, 1, each * out_dim)
         h = torch.baddbmm(bias, x, weight.transpose(1, 2)).view(blocks, rows, each, out_dim)
         return h.transpose(1, 2).reshape(count, rows, out_dim)

@@ -15,10 +15,11 @@ def inputs() -> Tensor:
     return torch.randn(BLOCKS, ROWS, WIDE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+@pytest.mark.parametrize("first", [NARROW, 2 * WIDE])
 @pytest.mark.parametrize("each", [1, 2, 4])
-def test_blocks_are_what_copies_are(each: int) -> None:
+def test_blocks_are_what_copies_are(each: int, first: int) -> None:
     torch.manual_seed(0)
-    experts, x = Experts(BLOCKS * each, WIDE, [NARROW, 3]).double(), inputs()
+    experts, x = Experts(BLOCKS * each, WIDE, [first, 3]).double(), inputs()
     found, expected = experts(x), experts(x.repeat_interleave(each, 0))
     assert found.shape == (BLOCKS * each, ROWS, 3)
     torch.testing.assert_close(found, expected)
