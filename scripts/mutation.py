@@ -173,8 +173,8 @@ def commands(folder: Path, mutation: Mutation) -> list[tuple[str, ...]]:
     more = [f"tests/unit/test_{name}.py" for name in TOGETHER]
     found += [tuple(units)] if units else []
     found.append((*contracts, *(path for path in more if (folder / path).exists())))
-    of_project = [f"--ignore=tests/contracts/{name}" for name in ("test_repository.py", "test_no_code.py")]
-    return [*found, ("tests/contracts", *of_project)]
+    rest = ("test_repository.py", "test_no_code.py", *(Path(path).name for path in contracts))
+    return [*found, ("tests/contracts", *(f"--ignore=tests/contracts/{name}" for name in rest))]
 
 
 def equivalent() -> set[tuple[str, str]]:
