@@ -162,6 +162,15 @@ def test_bottlenecks_say_behind_which_weights_nothing_stands(cls: type[Trunk]) -
     assert not layers & set(rest.split(", "))
 
 
+@pytest.mark.parametrize("cls", CHANGED, ids=lambda cls: cls.__name__)
+def test_norms_learn_beside_bottlenecks_and_nothing_else(cls: type[Trunk]) -> None:
+    made = model(cls)
+    Bottlenecks(WIDTH, ()).build(made)
+    norms = {id(p) for part in made.trunk.modules() if type(part).__name__.endswith("Norm") for p in part.parameters()}
+    for name, part in made.trunk.named_parameters():
+        assert part.requires_grad == (id(part) in norms or ".adapter." in name or name.startswith("adapter.")), name
+
+
 @pytest.mark.parametrize("cls", [cls for cls in classes("trunks") if cls.__name__ in NO_MATRIX], ids=str)
 def test_a_trunk_without_a_dense_layer_has_no_place_for_bottlenecks(cls: type[Trunk]) -> None:
     with pytest.raises(ValueError, match=f"Found {cls.__name__} with none"):
