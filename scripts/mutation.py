@@ -6,7 +6,7 @@ Draws ``n`` mutations of trunks, interactions, heads, balancers, losses, tasks, 
 or files that are named): another operator, comparison, constant or sign, a statement that is gone, two arguments in
 each other's place, a gradient that flows where it was stopped. Each is made in a private copy of the tree, one for each
 job; the working tree is never touched. First the tests that name the file or its classes run, and for those that
-survive all fast tests that can see its package. Tests that fail without a mutation end the run.
+survive all fast tests that can see its package. A test that fails without the mutation as well ends the run.
 
 Processes are forked from one that has torch imported, before anything of graftrec is. MINUTES
 What is no mutation here: defaults of arguments (a choice, no method), texts, annotations and what an error says.
@@ -54,8 +54,8 @@ TOGETHER = (
     "processes_of_rows",
 )
 ALSO = {"metrics": ("analysis", "tasks"), "heads": ("tasks", "nn"), "losses": ("tasks",), "interactions": ("nn",)}
-SLACK, TIMES = 20.0, 3.0  # a mutant may take as many seconds more, and so many times what the tests take without it
-PASSED, NOTHING = 0, 5  # exit codes of pytest
+LONGEST = 900.0  # seconds of a command, after which a mutant has been caught in an endless loop
+PASSED, NOTHING, LATE = 0, 5, -1  # exit codes of pytest, and ours
 
 
 @dataclass(frozen=True)
@@ -72,44 +72,48 @@ class Bench:
     """A private copy of the tree in which one job changes a file, runs tests and puts it back."""
 
     folder: Path
-    baseline: dict[tuple[str, ...], float] = field(default_factory=dict)
+    sound: set[tuple[str, ...]] = field(default_factory=set)  # tests that pass without a mutation
     stamp: int = 0
 
     def judge(self, mutation: Mutation) -> Outcome:
         began = time.monotonic()
         for command in commands(self.folder, mutation):
-            if command not in self.baseline:
-                code, seconds, said = self.run(command, None)
-                if code not in (PASSED, NOTHING):
-                    raise SystemExit(f"tests fail without a mutation: pytest {' '.join(command)}\n{said[-3000:]}")
-                self.baseline[command] = seconds
             with self.changed(mutation):
-                code, _, _ = self.run(command, SLACK + TIMES * self.baseline[command])
+                code, said = self.run(command)
             if code not in (PASSED, NOTHING):
+                if code != LATE:
+                    self.passes_without(said)
                 return Outcome(mutation, " ".join(command), time.monotonic() - began)
         return Outcome(mutation, "", time.monotonic() - began)
+
+    def passes_without(self, said: str) -> None:
+        """SystemExit where the test that failed fails without a mutation as well."""
+        failed = tuple(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", said, re.MULTILINE))
+        if failed not in self.sound:
+            code, without = self.run(failed)
+            if not failed or code != PASSED:
+                raise SystemExit(f"tests fail without a mutation: {' '.join(failed)}\n{(without or said)[-3000:]}")
+            self.sound.add(failed)
 
     def changed(self, mutation: Mutation) -> Changed:
         self.stamp += 1  # another time of change, so that no compiled file is taken for it
         return Changed(self.folder / mutation.path, mutation.source, time.time() + 10 * self.stamp)
 
-    def run(self, command: Sequence[str], limit: float | None) -> tuple[int, float, str]:
-        """Exit code, seconds and output of pytest in a fork of this process; -1 where it took too long."""
+    def run(self, command: Sequence[str]) -> tuple[int, str]:
+        """Exit code and output of pytest in a fork of this process."""
         began, output = time.monotonic(), self.folder / "output.txt"
         child = os.fork()
         if child == 0:
-            _pytest(self.folder, output, command, keep=limit is None)
-        while True:
+            _pytest(self.folder, output, command)
+        done = status = 0
+        while not done and time.monotonic() - began < LONGEST:
             done, status = os.waitpid(child, os.WNOHANG)
-            if done or (limit is not None and time.monotonic() - began > limit):
-                break
             time.sleep(0.02)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)  # whatever it has started goes as well
         if not done:
             os.waitpid(child, 0)
-            return -1, time.monotonic() - began, "took too long"
-        return os.waitstatus_to_exitcode(status), time.monotonic() - began, output.read_text(errors="replace")
+        return os.waitstatus_to_exitcode(status) if done else LATE, output.read_text(errors="replace")
 
 
 @dataclass
@@ -130,8 +134,8 @@ class Changed:
         os.utime(self.path, (self.times.st_atime, self.times.st_mtime))
 
 
-def _pytest(folder: Path, output: Path, command: Sequence[str], keep: bool) -> None:
-    """In a fork: run the tests of a copy and leave; compiled files are ``kept`` of what is not changed alone."""
+def _pytest(folder: Path, output: Path, command: Sequence[str]) -> None:
+    """In a fork: run the tests of a copy and leave."""
     os.setsid()
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
@@ -139,8 +143,7 @@ def _pytest(folder: Path, output: Path, command: Sequence[str], keep: bool) -> N
     os.chdir(folder)
     here = str(folder / "src")
     sys.path[:] = [here, *(part for part in sys.path if Path(part).resolve() != ROOT / "src")]
-    sys.dont_write_bytecode = not keep
-    os.environ |= {"PYTHONPATH": here, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "" if keep else "1"}
+    os.environ |= {"PYTHONPATH": here, "OMP_NUM_THREADS": "1"}
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # of packages that are imported already, which pytest warns of
     import pytest
 
