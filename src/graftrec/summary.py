@@ -65,10 +65,17 @@ def summary(
     arms = {"twin": twin, "grafted": grafted} if twin is not None else {"grafted": grafted}
     found["beside"] = {
         name: beside(
-            tasks[name].main, {arm: _values(name, seeds) for arm, seeds in arms.items()}, baselines.get(name, {})
+            tasks[name].main,
+            {arm: _values(name, seeds) for arm, seeds in arms.items() if arm == "grafted" or name in targets},
+            baselines[name],
         )
-        for name in targets
+        for name in roles
+        if baselines.get(name)
     }
+    for name in roles:
+        if name in baselines and not baselines[name] and found["test"][name]:
+            kind = type(tasks[name]).__name__
+            found["reasons"][f"baselines/{name}"] = f"no simple model stands beside {name}: there is none for {kind}"
     found["skipped"] = {arm: _skipped(seeds) for arm, seeds in (("grafted", grafted), ("twin", twin))}
     found["roles"] = roles
     found["fit"] = {

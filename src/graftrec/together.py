@@ -49,7 +49,8 @@ def prepared(tree: Tree) -> tuple[Protocol, float]:
 
 def problems_together(tree: Tree) -> list[str]:
     """Everything that a checked tree says and that cannot be right together; no data is needed."""
-    return [*_interaction(tree), *_one_task(tree), *_weights(tree), *_strengths(tree), *_lists(tree), *_clipping(tree)]
+    parts = (_interaction, _one_task, _weights, _strengths, _lists, _clipping, _limits)
+    return [problem for part in parts for problem in part(tree)]
 
 
 def ranked_alike(tree: Tree, streams: Mapping[str, Stream]) -> list[str]:
@@ -168,6 +169,15 @@ def _clipping(tree: Tree) -> Iterator[str]:
         yield (
             "trainer.gradient_clip_algorithm: clips numbers one by one, which the rows of tables that RowWise moves do "
             "not take; set trainer.gradient_clip_algorithm=norm, or optimizer=adamw"
+        )
+
+
+def _limits(tree: Tree) -> Iterator[str]:
+    limit = (tree.get("trainer") or {}).get("limit_test_batches")
+    if tree.get("baselines") and limit is not None and (limit != 1.0 or type(limit) is int):  # 1 is one batch, 1.0 all
+        yield (
+            f"trainer.limit_test_batches: is {limit}, and simple models are judged on the whole test, so nothing could "
+            "be put beside them; set baselines=false"
         )
 
 

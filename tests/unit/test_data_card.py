@@ -119,6 +119,20 @@ def test_the_order_of_rows_changes_nothing_and_one_row_does(
         assert changed["fingerprint"] != card["fingerprint"], column
 
 
+def test_a_label_has_a_hash_of_its_own(card: dict[str, Any], lines: pl.DataFrame, tmp_path: Path) -> None:
+    """Rows of the same users and items with other answers are other data, and only that label's."""
+    lines.with_columns((1 - pl.col("click")).alias("click")).cast(lines.schema).write_parquet(
+        tmp_path / "flipped.parquet"
+    )
+    flipped = prepared(tmp_path / "flipped.parquet").full_card
+    assert flipped["fingerprint"] != card["fingerprint"]
+    before, after = (each["domains"]["all"] for each in (card, flipped))
+    assert after["split_hashes"] == before["split_hashes"]
+    for stage in ("train", "val", "test"):
+        assert after["label_hashes"]["click"][stage] != before["label_hashes"]["click"][stage]
+        assert after["label_hashes"]["like"] == before["label_hashes"]["like"]
+
+
 def test_two_splits_have_hashes_of_their_own(shop: Path, card: dict[str, Any]) -> None:
     found = [
         prepared(shop / "lines.parquet", split).full_card
@@ -138,7 +152,7 @@ def test_a_long_table_has_a_short_card_unless_all_is_asked_for(shop: Path, monke
     made = prepared(shop / "lines.parquet")
     assert made.full_card == full
     assert "timeline" not in made.card
-    assert set(made.card["domains"]["all"]) == {"rows", "users", "items", "split_hashes"}
+    assert set(made.card["domains"]["all"]) == {"rows", "users", "items", "split_hashes", "label_hashes"}
     for key in ("rows", "users", "items", "first", "last", "splits", "fingerprint", "stamps", "refused"):
         assert made.card[key] == full[key]
 

@@ -181,3 +181,12 @@ def test_strengths_are_not_tried_where_they_change_nothing(cls: type[Any], compo
     assert not weights_matter(tree)
     tree["source"]["interest"]["reads"] = "encoder"  # outside of what gradients balance
     assert weights_matter(tree) == resolve(tree["balancer"]["_target_"]).needs_gramian
+
+
+@pytest.mark.parametrize("limit", [1, 50])
+def test_a_cut_test_has_no_simple_models_beside_it(compose: Compose, limit: int) -> None:
+    asked = [f"++trainer.limit_test_batches={limit}"]
+    (problem,) = problems_together(compose(asked))
+    assert problem.startswith(f"trainer.limit_test_batches: is {limit}, ")
+    assert problem.endswith("set baselines=false")
+    assert problems_together(compose([*asked, "baselines=false"])) == []

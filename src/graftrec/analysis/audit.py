@@ -198,11 +198,13 @@ def _beside(tree: Tree, protocol: Protocol, stream: str) -> list[Ranked]:
 def standing(
     jobs: Sequence[ArmJob], mains: Mapping[str, str], scored: Mapping[str, Mapping[str, Scored]]
 ) -> dict[str, Any]:
-    """``baselines``; each target's ``best`` arm by validation; and ``beside``, twin and best arm against the baselines.
+    """``baselines``, the rows that they were ``fitted_on``, each target's ``best`` arm by validation; and ``beside``,
+    twin and best arm against the baselines.
 
     Nothing is chosen by the test: ``best`` has the highest mean of its trainings' scores on validation.
     """
     values, best, compared = {}, {}, {}
+    fitted = {target: {name: _seen_by(name, each) for name, each in of.items()} for target, of in scored.items()}
     for target, main in mains.items():
         own = [job for job in jobs if job.arm.target == target]
         arms = units_of(own)
@@ -225,7 +227,12 @@ def standing(
         shown: OfArms = {TWIN: arms[TWIN], GRAFTED: arms[chosen]}
         if scored.get(target):
             compared[target] = beside(main, shown, scored[target])
-    return {"baselines": values, "best": best, "beside": compared}
+    return {"baselines": values, "fitted_on": fitted, "best": best, "beside": compared}
+
+
+def _seen_by(name: str, baseline: Scored) -> str:
+    """The rows that a baseline was fitted on."""
+    return f"{baseline.rows}, of the sources as well" if name.endswith(UNION) else baseline.rows
 
 
 def validation(jobs: Sequence[ArmJob]) -> dict[str, float]:

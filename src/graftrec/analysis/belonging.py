@@ -12,20 +12,24 @@ from graftrec.config import ROLES
 from graftrec.errors import UserError
 
 JUDGED_BY = ("stream", "column", "columns", "space", "across")  # of a task: what its rows and labels are
+LABELS = "have different labels in the test"
 RANKED = ("lists", "seen", "min_users")  # of the candidates: what a ranking is of
 
 
 def check_belonging(runs: Sequence[Path], task: str) -> None:
     """UserError that names what differs where two runs were not judged on the same rows by the same task.
 
-    The test of a domain is known by the hash of its rows (``split_hashes`` of data_card.json), so that runs with other
-    training rows or other links between domains may be compared, and runs of another split or other data may not.
+    The test of a domain is known by the hashes of its rows and of the task's labels in them (``split_hashes`` and
+    ``label_hashes`` of data_card.json), so that runs with other training rows, features or links between domains may be
+    compared, and runs of another split, other data or other labels may not.
     """
     first = _judged(runs[0], task)
     problems = []
     for path in runs[1:]:
         other = _judged(path, task)
         odd = [what for what in first if first[what] != other[what]]
+        if first[LABELS].keys() != other[LABELS].keys():  # of other columns, which is another task
+            odd = [what for what in odd if what != LABELS]
         problems += [f"{path} and {runs[0]} {what}: {_shown(other[what])} and {_shown(first[what])}" for what in odd]
     if problems:
         raise UserError([f"{problem}; what is compared user by user has to agree in this" for problem in problems])
@@ -38,18 +42,31 @@ def _judged(run: Path, task: str) -> dict[str, Any]:
         known = ", ".join(name for role in ROLES for name in tree.get(role) or {})
         raise UserError(f"{run}: there is no task '{task}'; known: {known}")
     candidates = tree.get("candidates") or {}
+    tests = _domains(run, str(own.get("stream") or ""))
+    columns = [*filter(None, (own.get("column"), own.get("space"))), *(own.get("columns") or ())]
     return {
         f"were judged by different tasks '{task}'": {key: own[key] for key in JUDGED_BY if key in own},
         "rank different candidates": {key: candidates[key] for key in RANKED if candidates.get(key) is not None},
-        "have different test rows (data or split)": _tests(run, str(own.get("stream") or "")),
+        "have different test rows (data or split)": {name: of["split_hashes"]["test"] for name, of in tests.items()},
+        LABELS: {
+            f"{name} {label}": of["label_hashes"][label]["test"]
+            for name, of in tests.items()
+            for label in columns
+            if label in of.get("label_hashes", {})  # a label that is made of rows, as next_item, is in their hash
+        },
     }
 
 
-def _tests(run: Path, stream: str) -> dict[str, Any]:
-    """Domain -> the hash of its test rows: of the task's own domain, where it has one."""
+def _domains(run: Path, stream: str) -> dict[str, Any]:
+    """What the data card says of the domains that a task reads: of its own, where it has one.
+
+    Raises:
+        UserError: a run without a data card.
+    """
     path = run / "data_card.json"
-    card = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = {name: of.get("split_hashes", {}).get("test") for name, of in (card.get("domains") or {}).items()}
+    if not path.is_file():
+        raise UserError(f"{path}: is missing, and it says which rows the run was judged on; train it again")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["domains"]
     domain = stream.rpartition("/")[0]
     return {domain: found[domain]} if domain in found else found
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graftrec.analysis.scored import Scored
+from graftrec.analysis.statistics import FEWEST_SEEDS
 from graftrec.analysis.units import Values, difference_of
 from graftrec.analysis.verdicts import Cell, decide
 from graftrec.metrics.scale import sign
@@ -19,7 +20,8 @@ def beside(metric: str, arms: Mapping[str, Sequence[Values]], baselines: Mapping
 
     ``best`` is the baseline with the best test value; p values are corrected among all baselines of an arm (Holm), so
     that one may be named after the test was seen. ``weak`` names the baseline that is clearly above the twin, by the
-    most if there are several; baselines that see the sources' rows (`UNION`) are left out of it.
+    most if there are several; baselines that see the sources' rows (`UNION`) are left out of it, and fewer than
+    `FEWEST_SEEDS` seeds of the twin make it neither weak nor strong.
     """
     values = {name: each.metrics[metric].value for name, each in baselines.items() if metric in each.metrics}
     defined = {name: value for name, value in values.items() if value is not None}
@@ -43,7 +45,10 @@ def _weak(twin: Mapping[str, Mapping[str, Any]], up: float) -> str | None:
     below = {
         name: up * each["delta"]
         for name, each in twin.items()
-        if not name.endswith(UNION) and each["delta"] is not None and each["p_holm"] < CLEAR
+        if not name.endswith(UNION)
+        and each["delta"] is not None
+        and each["seeds"] >= FEWEST_SEEDS
+        and each["p_holm"] < CLEAR
     }
     below = {name: delta for name, delta in below.items() if delta < 0}
     return min(below, key=lambda name: below[name], default=None)

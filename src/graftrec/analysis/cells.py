@@ -30,24 +30,27 @@ def matrix(jobs: Sequence[ArmJob], mains: Mapping[str, str], declared: Sequence[
     for target in mains:
         own = [job for job in jobs if job.arm.target == target]
         arms = units_of(own)
-        metrics = common_metrics(arms)
+        metrics = [name for name in arms[TWIN][0] if name != USER and measured(arms[TWIN], name)]
         found["twins"][target] = {metric: _level(mean_of(arms[TWIN], metric)) for metric in metrics}
-        if not metrics:
-            continue
         sources = [arm for arm in arms if arm not in (TWIN, WIDE, AUTO)]
         most = ALL if ALL in arms else sources[0] if len(sources) == 1 else ""  # what has the wide twin's parameters
         if WIDE in arms:
-            found["wide_twins"][target] = {metric: _level(mean_of(arms[WIDE], metric)) for metric in metrics}
+            wide = [metric for metric in metrics if measured(arms[WIDE], metric)]
+            found["wide_twins"][target] = {metric: _level(mean_of(arms[WIDE], metric)) for metric in wide}
         for arm in arms:
             if arm in (TWIN, WIDE):
                 continue
             mine = [job for job in own if job.arm.name == arm]
             seen = _seen([status(job.folder) for job in mine])
-            for metric in metrics:
+            for metric in dict.fromkeys([mains[target], *metrics]):
+                if metric not in metrics or not measured(arms[arm], metric):
+                    if metric == mains[target]:
+                        found["cells"].append(_undefined(metric in metrics) | _described(mine, metric) | seen)
+                    continue
                 cell = Cell(metric, difference_of(arms[arm], arms[TWIN], metric))
                 cell.found |= _described(mine, metric) | seen
                 cell.found["n_users"] = cell.found.pop("n")
-                if arm == most and WIDE in arms:
+                if arm == most and WIDE in arms and measured(arms[WIDE], metric):
                     cell.found["over_wide_twin"] = Cell(metric, difference_of(arms[arm], arms[WIDE], metric)).found
                 found["cells"].append(cell.found)
                 if metric in (mains[target], *declared):
@@ -74,14 +77,16 @@ def units_of(jobs: Sequence[ArmJob]) -> OfArms:
     return found
 
 
-def common_metrics(arms: OfArms) -> list[str]:
-    """Metrics of which every arm and seed has a value of somebody."""
-    everything = [values for seeds in arms.values() for values in seeds]
-    return [
-        metric
-        for metric in arms.get(TWIN, [{}])[0]
-        if metric != USER and all(metric in each and not np.isnan(each[metric]).all() for each in everything)
-    ]
+def measured(seeds: Sequence[Values], metric: str) -> bool:
+    """Whether every seed of an arm has a value of somebody."""
+    return all(metric in values and not np.isnan(values[metric]).all() for values in seeds)
+
+
+def _undefined(twin: bool) -> dict[str, Any]:
+    """A cell of the main metric without a number, and why."""
+    why = f"the metric is undefined with a seed of {'this arm' if twin else 'the twin'}"
+    numbers = dict.fromkeys(("delta", "low", "high", "p", "p_holm", "verdict", "minimum_detectable", "error"))
+    return {**numbers, "n_users": 0, "reason": why}
 
 
 def _described(jobs: Sequence[ArmJob], metric: str) -> dict[str, Any]:

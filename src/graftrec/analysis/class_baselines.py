@@ -93,7 +93,7 @@ def class_baselines(
 ) -> dict[str, tuple[Tensor, float | str]]:
     """Probabilities (n, C) of the test rows by what was chosen before, and the settings that validation chose by name.
 
-    ``own_frequency`` of baskets, and of rows that say whose they are; ``recent_popularity`` of baskets with a clock.
+    ``own_frequency`` and, with a clock, ``recent_popularity``, of baskets and of rows that say whose they are.
     What was chosen in validation is known to the test. A setting is the best by the task's main metric.
 
     Args:
@@ -105,7 +105,7 @@ def class_baselines(
     clock, share, judged = told["val"].clock, share.double(), val()
     judges = "label" in judged and bool(known(judged["label"]).any())
     ways: dict[str, Way] = {}
-    if clock and isinstance(stream, BasketRows):
+    if clock:
         ways["recent_popularity"] = RecentPopularity.grid[::-1], Told.recent  # of equal ones the steadiest
     ways["own_frequency"] = tuple(map(Weighing, HALF_LIVES if clock else HALF_LIVES[:1])), Told.own
     found: dict[str, tuple[Tensor, float | str]] = {}

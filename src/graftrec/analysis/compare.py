@@ -36,7 +36,8 @@ ASIDE = ("seed", *BESIDE)  # keys that make no other experiment
 USAGE = """graftrec compare RUN... [--out FILE.json] [--metric NAME] [--task NAME] [--arm NAME]
 
 RUN is a run folder, or a folder of runs such as a sweep's. The first group is what the others are compared with.
-Without --metric the run's main metric counts, and all cohorts of it; the arm is grafted. A verdict needs 3 seeds."""
+Without --metric the run's main metric counts, and all cohorts of it; the arm is grafted. A verdict needs 3 seeds, and
+is of the task's main metric and of what all runs declared (verdicts)."""
 NOT = "not significant"
 
 
@@ -79,8 +80,8 @@ def compare(
 
     A difference is `difference_of`, as `graftrec train` and `graftrec audit` have it: over users, with the seeds that
     both groups have as a second level. Wilcoxon's signed ranks and Student's t of the users' seed means stand beside
-    it. Verdicts are of the metric itself and of what the first run declared (``verdicts``), by Holm's p over all
-    groups; other cohorts are shown without.
+    it. Verdicts are of the task's main metric and of what every group declared (``verdicts``), by Holm's p over all
+    groups; other metrics and cohorts are shown without, whoever asks for them.
 
     Raises:
         UserError: a folder that is no run; a task, metric or arm that is not there; runs that do not belong together:
@@ -111,14 +112,15 @@ def compare(
                 "mean": float(own.mean()) if len(own) else None,
                 "spread": float(own.std(ddof=1)) if len(own) > 1 else None,
             })  # fmt: skip
-    declared = [str(name) for name in groups[0].declared]
+    declared = set.intersection(*(set(map(str, group.declared)) for group in groups))
+    judged = declared | {_mains(groups[0]).get(task)}
     for group in groups[1:]:
         for name in there:
             cell = _test(values[group.name], first, name)
             if cell is not None:
                 cell.found |= {"group": group.name, "against": groups[0].name, "metric": name}
                 tests.append(cell.found)
-                cells += [cell] if name in (metric, *declared) else []
+                cells += [cell] if name in judged else []
     decide(cells)
     for test in tests:
         test["verdict"] = {"helps": "better", "hurts": "worse", "no evidence": NOT}.get(test["verdict"])
@@ -192,10 +194,13 @@ def values_of(folder: Path, task: str, arm: str, seed: int, numbers: pl.DataFram
 
 
 def _test(own: Mapping[int, Values], first: Mapping[int, Values], name: str) -> Cell | None:
-    """One metric of a group against the first group's, over the users and seeds that both have."""
+    """One metric of a group against the first group's, over the users that both have, and seed by seed.
+
+    Seeds are paired by their number where enough for a verdict are common or all are, else in their order.
+    """
     seeds = sorted(set(own) & set(first))
     pairs = [(seed, seed) for seed in seeds]
-    if not seeds:  # other seeds: in order, as far as both go
+    if len(seeds) < min(FEWEST_SEEDS, len(own), len(first)):
         pairs = list(zip(sorted(own), sorted(first), strict=False))
     common = _of_common_users([*(own[a] for a, _ in pairs), *(first[b] for _, b in pairs)])
     mine, theirs = common[: len(pairs)], common[len(pairs) :]
@@ -210,7 +215,7 @@ def _test(own: Mapping[int, Values], first: Mapping[int, Values], name: str) -> 
     t, ranks = t_test(users), signed_ranks(users)
     cell.found |= {
         "t": {"statistic": t.statistic, "p": t.p}, "wilcoxon": {"statistic": ranks.statistic, "p": ranks.p},
-        "identical": bool((difference == 0).all()),
+        "identical": bool((difference == 0).all()), "seeds_left_out": max(len(own), len(first)) - len(pairs),
     }  # fmt: skip
     return cell
 
@@ -232,9 +237,20 @@ def _mean(values: Any) -> float:
     return float(kept.mean()) if len(kept) else math.nan
 
 
-def _main(group: Group, key: str) -> str:
+def _metrics(group: Group) -> dict[str, Any]:
     path = next(iter(group.runs.values())) / "metrics.json"
-    return str(json.loads(path.read_text(encoding="utf-8"))["main"][key])
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _main(group: Group, key: str) -> str:
+    return str(_metrics(group)["main"][key])
+
+
+def _mains(group: Group) -> dict[str, str]:
+    """Target -> its main metric."""
+    found = _metrics(group)
+    return dict(found.get("mains") or {found["main"]["task"]: found["main"]["metric"]})
 
 
 def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -293,6 +309,8 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     seeds = max(test["seeds"] for test in report["tests"])
     note = "p: over users" + (" and seeds" if seeds > 1 else "; one seed says nothing of another")
     note += "" if seeds >= FEWEST_SEEDS else f"; a verdict needs {FEWEST_SEEDS} seeds of each group"
+    left_out = max(test["seeds_left_out"] for test in report["tests"])
+    note += f"; {left_out} of the larger group's seeds had no partner and were left out" if left_out else ""
     console.print(Text(note, style="dim"))
 
 

@@ -30,11 +30,13 @@ from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.rows import TableRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.metrics.lists import Lists
-from graftrec.metrics.pointwise import Value, numbers
+from graftrec.metrics.pointwise import Value, binary, numbers
 from graftrec.metrics.ranking import per_user, ranking_metrics
+from graftrec.metrics.scale import sign
 from graftrec.tasks.base import Task, within
 from graftrec.tasks.ordinal import Ordinal
 from graftrec.tasks.ranking import RankingTask, of_users
+from graftrec.tasks.regression import Regression
 from graftrec.tasks.rows import RowTask, by_cohort, units_of
 
 RANKERS: tuple[type[Baseline], ...] = (Popularity, RecentPopularity, OwnFrequency, ItemKnn, Ease)
@@ -69,7 +71,7 @@ def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict
         return {}  # no single number to predict
     found = _rows(task, stream)
     if target and found and isinstance(stream, TableRows):
-        if task.label.kind == "number" and {"user", "item"} <= set(stream.sample):
+        if task.label.kind in ("number", "binary") and {"user", "item"} <= set(stream.sample):
             found["bias"] = _bias(task, stream)
         found["gbdt"] = _gbdt(task, stream)
     return found
@@ -151,14 +153,25 @@ def _evaluated(task: RowTask, stream: StreamData, stage: Stage) -> list[Batch]:
 
 
 def _bias(task: RowTask, stream: TableRows) -> Scored:
-    """The bias of user and item; its penalty is chosen by the task's main metric."""
+    """The bias of user and item; its penalty is chosen by the task's main metric, or the nearest of single rows.
+
+    Of a binary label it is the linear probability model, inside (0, 1).
+    """
+    shares = task.label.kind == "binary" and not isinstance(task, Regression)
 
     def error(prediction: Tensor, label: Tensor) -> float:
-        value = numbers(prediction, label)[task.main if task.main in ("rmse", "mae") else "rmse"].value
-        return float("inf") if value is None else value
+        measured = binary(_share(prediction), label) if shares else numbers(prediction, label)
+        main = task.main if task.main in measured else "auc" if shares else "rmse"
+        value = measured[main].value
+        return float("inf") if value is None else -sign(main) * value
 
     prediction, penalty = bias(stream, task.labels, task.row_weights, error)
+    prediction = _share(prediction) if shares else prediction
     return _measured(task, prediction, _about(task, stream.evaluation("test")), penalty)
+
+
+def _share(prediction: Tensor) -> Tensor:
+    return prediction.clamp(1e-6, 1 - 1e-6)
 
 
 def _gbdt(task: RowTask, stream: TableRows) -> Scored:

@@ -72,6 +72,7 @@ def paired_difference(
     5 %. T_seeds has S - 1 degrees of freedom, T_users 2 / (2 / (n - 1) + k / n), k >= 0 the excess kurtosis of the
     users' means: where only a few users differ, only they count (B. O'Neill, Some Useful Moment Results in Sampling
     Problems, 2014, https://doi.org/10.1080/00031305.2014.966589). With one seed w is 0, and nothing is said of others.
+    Where all n users have the very same difference no spread says how far chance goes: p is the sign test's 2^(1 - n).
 
     Args:
         a, b: (R,) or (S, R) values of the same rows, seed by seed; a row that is missing (NaN) in any is left out.
@@ -103,7 +104,9 @@ def _of(values: Array, span: float) -> Difference:
     v_users, v_seeds, v_rest = _variances(values, delta)
     variance = max(v_users + v_seeds - v_rest, v_users, v_seeds)
     if variance <= (1e-12 * float(np.abs(values).max())) ** 2:  # every difference is the same
-        return Difference(delta, delta, delta, 1.0 if delta == 0 else NO_TAIL, n, seeds, 0.0, 0.0, n - 1.0)
+        p = 1.0 if delta == 0 else max(0.5 ** (n - 1), NO_TAIL)
+        low, high = (delta, delta) if delta == 0 or p < 1 - LEVEL else (-math.inf, math.inf)
+        return Difference(delta, low, high, p, n, seeds, 0.0, 0.0, n - 1.0)
     error, share = math.sqrt(variance), v_seeds / variance
     degrees = 2 / (2 / (n - 1) + _excess_kurtosis(values.mean(0)) / n)
     p = _two_sided(delta / error, share, degrees, seeds)

@@ -35,12 +35,14 @@ class Cell:
 def decide(family: Sequence[Cell]) -> None:
     """Put Holm's p, the verdict and the smallest change that would have been found into each of a family.
 
-    A difference of fewer than `FEWEST_SEEDS` seeds keeps its numbers and gets no verdict.
+    A difference of fewer than `FEWEST_SEEDS` seeds keeps its numbers and gets no verdict: no change would have been
+    found.
     """
     corrected = holm([cell.difference.p for cell in family])
     for cell, p in zip(family, corrected, strict=True):
-        cell.found |= {"p_holm": p, "minimum_detectable": number(cell.difference.detectable(len(family)))}
+        cell.found["p_holm"] = p
         if cell.judged:
+            cell.found["minimum_detectable"] = number(cell.difference.detectable(len(family)))
             cell.found["verdict"] = verdict(cell.difference.delta * sign(cell.metric), p)
 
 

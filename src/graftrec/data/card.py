@@ -11,7 +11,8 @@ import polars as pl
 
 from graftrec.data.domains import KINDS, Domain
 from graftrec.data.prepare import Prepared
-from graftrec.data.seeds import Hashes
+from graftrec.data.seeds import Hashes, mixed
+from graftrec.data.seeds import hashes as hashes_of
 from graftrec.data.splits.base import Parts, Split, row_hashes
 from graftrec.data.table import Interactions, distinct
 
@@ -40,11 +41,12 @@ def card(
             found[f"{kind}s"] = sum(counts)
     found |= _dates(tables)
     hashes = [row_hashes(domain, 0) for domain in domains]
-    found["fingerprint"] = _hash(hashes)
+    labels = [_label_hashes(domain, of_rows) for domain, of_rows in zip(domains, hashes, strict=True)]
+    found["fingerprint"] = _hash([*hashes, *(of_label for each in labels for of_label in each.values())])
     found["splits"] = {name: dict(stream.splits) for name, stream in made.streams.items()}
     found["domains"] = {
-        domain.name or "all": _domain(domain, own, of_rows, full)
-        for domain, own, of_rows in zip(domains, parts, hashes, strict=True)
+        domain.name or "all": _domain(domain, own, of_rows, of_labels, full)
+        for domain, own, of_rows, of_labels in zip(domains, parts, hashes, labels, strict=True)
     }
     catalogue = [len(stream.lines.items) for stream in made.streams.values() if hasattr(stream, "lines")]
     if catalogue:
@@ -111,14 +113,33 @@ def day(since: float) -> str:
     return (EPOCH + timedelta(days=since)).replace(tzinfo=None).isoformat(" ", "seconds")
 
 
-def _domain(domain: Domain, parts: Parts, hashes: Hashes, full: bool) -> dict[str, Any]:
-    """Counts of one domain, and a hash of each of its splits that the order of rows does not change."""
+def _label_hashes(domain: Domain, hashes: Hashes) -> dict[str, Hashes]:
+    """Label -> a number (n,) for each row that its content and its value of the label decide."""
+    data, rows = domain.data, domain.index()
+    found = {}
+    for name, kind in data.labels.items():
+        if kind == "category":
+            ids = data.column(name)
+            value = np.concatenate([hashes_of(ids.keys), np.zeros(1, np.uint64)])[ids.codes[rows]]
+        else:
+            column = np.ascontiguousarray(data.answers[rows, data.asked.index(name)])
+            value = column.view(np.uint32).astype(np.uint64)
+        found[name] = mixed(hashes ^ mixed(value))
+    return found
+
+
+def _domain(domain: Domain, parts: Parts, hashes: Hashes, labels: Mapping[str, Hashes], full: bool) -> dict[str, Any]:
+    """Counts of one domain; hashes of its splits and of the labels in them, which the order of rows leaves alone."""
     data, rows = domain.data, domain.index()
     found: dict[str, Any] = {"rows": domain.size}
     codes = {kind: data.keys[kind].codes[rows] for kind in KINDS if data.has(kind)}
     for kind, values in codes.items():
         found[f"{kind}s"] = int((np.bincount(values) > 0).sum())
     found["split_hashes"] = {name: _hash([hashes[parts.part == at]]) for at, name in enumerate(STAGES)}
+    found["label_hashes"] = {
+        label: {name: _hash([of_label[parts.part == at]]) for at, name in enumerate(STAGES)}
+        for label, of_label in labels.items()
+    }
     if not full:
         return found
     for kind, values in codes.items():

@@ -28,7 +28,8 @@ def rows(auto: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for step in auto["tried"]:
         gain, error = step["gain"], step["error"]
         numbers = [words.DASH if gain is None else f"{gain:+.4f}", words.DASH if error is None else f"{error:.4f}"]
-        said = f"harms {', '.join(step['harmed'])}" if len(step["harmed"]) and gain is not None else step["verdict"]
+        falls = ", ".join(step["harmed"]) if gain is not None else ""
+        said = f"{falls} falls by more than its error" if falls else step["verdict"]
         found.append((name_of(step["sources"]), name_of(step["over"]), *numbers, said))
     return found
 
@@ -53,7 +54,7 @@ def table(auto: Mapping[str, Any]) -> Table:
     for number, head in enumerate(HEADS):
         found.add_column(head, overflow="fold", justify="right" if number in (2, 3) else "left")
     for row in rows(auto):
-        found.add_row(*map(Text, row), style=STYLE.get(row[-1], "red"))
+        found.add_row(*map(Text, row), style=STYLE.get(row[-1], "yellow"))
     return found
 
 

@@ -61,6 +61,7 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
     ]
     lines = [
         words.power_sentence(metrics), *words.cohort_sentences(metrics), words.baseline_sentence(metrics),
+        *words.below_sentences(metrics),
         *words.weak_sentences(metrics), " · ".join(facts),
     ]  # fmt: skip
     small = "".join(f"<small>{escape(line)}</small>" for line in lines if line)

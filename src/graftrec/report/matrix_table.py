@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from graftrec.analysis.statistics import FEWEST_SEEDS
 from graftrec.report import auto_table, words
 from graftrec.report.terminal import difference_text
 
@@ -102,12 +103,14 @@ def lines(report: Report) -> Iterable[Text]:
     for target, metric in report["main"].items():
         for said in sentences(report, target, metric):
             yield Text(said, style="bold yellow" if said.startswith("Weak twin") else "")
-    size = report["family"]["size"]
-    yield Text(
-        f"seeds: {len(report['seeds'])} · verdicts by Holm's p over {size} cell{'' if size == 1 else 's'}, of main "
-        f"metrics and of what was declared; intervals are of one cell · {report['seconds']:,.0f} s of training",
-        style="dim",
+    size, seeds = report["family"]["size"], len(report["seeds"])
+    judged = (
+        f"verdicts by Holm's p over {size} cell{'' if size == 1 else 's'}, of main metrics and of what was declared"
+        if seeds >= FEWEST_SEEDS
+        else f"a verdict needs {FEWEST_SEEDS}"
     )
+    spent = f"intervals are of one cell · {report['seconds']:,.0f} s of training"
+    yield Text(f"seeds: {seeds} · {judged}; {spent}", style="dim")
 
 
 def sentences(report: Report, target: str, metric: str) -> list[str]:
@@ -120,6 +123,8 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
     if scores:
         beside = " · ".join(f"{words.label(name)} {words.shown(value)}" for name, value in scores.items())
         found.append(f"{target} {metric}: {beside}")
+        fitted = words.fitted_sentence(report, target)
+        found += [f"{target}: {fitted}"] if fitted else []
     stands = words.table(report, "beside", target)
     if stands.get("weak"):
         found.append(words.weak_sentence(target, stands))
@@ -129,6 +134,9 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
     auto = words.table(report, "auto", target)
     if auto:
         found.append(auto_table.counts(target, auto))
+    for row, cell in main_cells(report, target).items():
+        if cell.get("reason"):
+            found.append(f"{row} -> {target}: {cell['reason']}")
     seen = [cell["minimum_detectable"] for cell in main_cells(report, target).values()]
     seen = [value for value in seen if value is not None]
     if seen:
@@ -145,13 +153,14 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
 
 
 def best_sentence(target: str, best: Report, beside: Report, report: Report) -> str:
-    """The arm that validation prefers, its test value, and how it stands to the best simple model."""
+    """The arm that validation prefers, its test value, and its distance to the best simple model.
+
+    Without a word: validation chose the arm by the very trainings that the test judges.
+    """
     said = f"best transfer to {target} by validation: {name_of(best['sources'], report)}, {best['metric']} "
     said += words.shown(best["value"])
     name = str(beside.get("best") or "")
     over = words.table(beside, words.GRAFTED, name)
     if words.interval(over) == words.DASH:
         return said
-    word = {"helps": "above", "hurts": "below", "no evidence": "not clearly different from"}
-    stands = word.get(words.verdict(over), "beside")
-    return f"{said}, {stands} {words.label(name)} {words.shown(beside.get('value'))}: {words.interval(over)}"
+    return f"{said}; over {words.label(name)} {words.shown(beside.get('value'))}: {words.interval(over)}"

@@ -146,6 +146,7 @@ def verdict_line(metrics: Mapping[str, Any]) -> Text:
     verdict = words.verdict(words.main_difference(metrics)[2])
     line = Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(verdict, '')}".strip())
     more = [words.power_sentence(metrics), *words.cohort_sentences(metrics), words.baseline_sentence(metrics)]
+    more += words.below_sentences(metrics)
     for said in filter(None, more):
         line.append(f"\n{said}", style="not bold default")
     for said in words.weak_sentences(metrics):

@@ -239,6 +239,18 @@ def baseline_sentence(metrics: Metrics) -> str:
     return f"The grafted model is {word} the best simple model, {label(best)} ({shown(beside.get('value'))}): {numbers}"
 
 
+def below_sentences(metrics: Metrics) -> list[str]:
+    """Which sources and shared tasks are clearly below the best simple model of theirs."""
+    found = []
+    for task, beside in table(metrics, "beside").items():
+        role, best = str(table(metrics, "roles").get(task)), str(table(metrics, "beside", task).get("best") or "")
+        over = table(metrics, "beside", task, GRAFTED, best)
+        if role != "target" and verdict(over) == "hurts":
+            value = shown(beside.get("value"))
+            found.append(f"{task} ({role}) is below {label(best)}, {beside['metric']} {value}: {interval(over)}")
+    return found
+
+
 def weak_sentences(metrics: Metrics) -> list[str]:
     """Which twins are clearly below a simple model."""
     return [
@@ -260,10 +272,13 @@ def weak_sentence(task: str, beside: Metrics) -> str:
 
 def fitted_sentence(metrics: Metrics, task: str) -> str:
     """Which baselines saw more rows than the networks; empty where none did."""
-    more = [label(name) for name, rows in table(metrics, "fitted_on", task).items() if rows != "train"]
+    fitted = table(metrics, "fitted_on", task)
+    more = [label(name) for name, rows in fitted.items() if rows != "train"]
     if not more:
         return ""
-    return f"fitted on training and validation rows: {', '.join(more)}; all else on training rows"
+    said = f"fitted on training and validation rows: {', '.join(more)}; all else on training rows"
+    union = [label(name) for name, rows in fitted.items() if "sources" in rows]
+    return f"{said}; {', '.join(union)} on those of the sources as well" if union else said
 
 
 def spread(metrics: Metrics, task: str, metric: str, column: str) -> float | None:

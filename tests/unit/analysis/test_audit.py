@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from graftrec.assemble import prepare
 from graftrec.errors import UserError
 from graftrec.metrics.pointwise import Value
 from graftrec.report import words
-from graftrec.report.matrix_table import best_sentence
+from graftrec.report.matrix_table import best_sentence, lines
 
 Compose = Callable[[list[str]], dict[str, Any]]
 TINY = [f"++dataset.{key}={value}" for key, value in {
@@ -290,6 +291,30 @@ def test_the_family_is_the_main_metrics_and_what_was_declared(tmp_path: Path) ->
         wide = [cell["sources"] for cell in found["cells"] if "over_wide_twin" in cell]
         assert wide == [["a", "b"]] * 3
         assert all(cell["seconds"] == 6.0 for cell in found["cells"])
+
+
+@pytest.mark.parametrize("undefined", ["a", "twin"])
+def test_a_seed_without_the_main_metric_costs_its_own_cells_alone_and_says_why(undefined: str, tmp_path: Path) -> None:
+    """A test of one class has no AUC; it must not take the cells of the other arms with it."""
+    jobs = done(tmp_path, {"twin": 0.0, "a": 0.05, "b": 0.05}, {})
+    job = next(job for job in jobs if job.arm.name == undefined)
+    values = pl.read_parquet(job.folder / "units.parquet")
+    gone = pl.when(pl.col("metric") == "ndcg@10").then(math.nan).otherwise("value").alias("value")
+    values.with_columns(gone).write_parquet(job.folder / "units.parquet")
+    found = matrix(jobs, {"buy": "ndcg@10"})
+    cells = {cell["sources"][0]: cell for cell in found["cells"] if cell["metric"] == "ndcg@10" and not cell["cohort"]}
+    assert set(cells) == {"a", "b"}
+    assert cells["a"]["delta"] is None
+    assert (
+        cells["a"]["reason"]
+        == f"the metric is undefined with a seed of {'the twin' if undefined == 'twin' else 'this arm'}"
+    )
+    assert (cells["b"]["delta"] is None) == (undefined == "twin")
+    assert found["family"]["size"] == (0 if undefined == "twin" else 1)
+    report = {**found, "main": {"buy": "ndcg@10"}, "seeds": [0, 1, 2], "seconds": 1.0}
+    said = "\n".join(line.plain for line in lines(report))
+    assert f"a -> buy: {cells['a']['reason']}" in said
+    assert all(cell["delta"] is not None for cell in found["cells"] if cell["metric"] == "hr@10")
 
 
 def test_levels_have_intervals_inside_the_range_of_their_metric(tmp_path: Path) -> None:

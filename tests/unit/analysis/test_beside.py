@@ -107,3 +107,11 @@ def test_baselines_without_values_are_shown_and_decide_nothing() -> None:
     found = said({"ease": scored(None, 0.99), "popularity": scored(values(-0.1, seed=1))})
     assert (found["best"], found["value"], found["weak"]) == ("ease", 0.99, None)
     assert set(found["twin"]) == {"popularity"}
+
+
+@pytest.mark.parametrize(("seeds", "weak"), [(1, None), (2, None), (3, "ease")])
+def test_fewer_than_three_seeds_of_a_twin_make_it_neither_weak_nor_strong(seeds: int, weak: str | None) -> None:
+    twin = [values(0.0, 0.01, 10 + seed) for seed in range(seeds)]
+    found = beside(METRIC, {"twin": twin}, {"ease": scored(values(0.05, seed=1))})
+    assert found["weak"] == weak
+    assert found["twin"]["ease"]["p"] < 1e-6

@@ -216,7 +216,7 @@ def test_rows_without_a_clock_have_no_half_life() -> None:
 def test_ordered_classes_are_judged_by_their_own_metric() -> None:
     stream = rows_of()
     found = score_baselines(task_of(stream, "what", Ordinal), stream)
-    assert list(found) == ["median", "own_frequency", "gbdt"]
+    assert list(found) == ["median", "recent_popularity", "own_frequency", "gbdt"]
     assert found["own_frequency"].metrics["mae"].value == pytest.approx(found["own_frequency"].units["mae"].nanmean())
 
 

@@ -32,6 +32,7 @@ def saved(
     cohort: Array | None = None,
     metric: str = "ndcg@10",
     test: str = "a1",
+    labels: str = "e1",
     users: Any = None,
     ids: Any = None,
     settings: Mapping[str, Any] | None = None,
@@ -44,7 +45,9 @@ def saved(
     tree |= {"source": {"other": {"stream": "meat/rows"}}, "target": {"buy": {**TASK, **(task or {})}}}
     (folder / "config.yaml").write_text(yaml.safe_dump({**tree, **(settings or {})}))
     (folder / "metrics.json").write_text(json.dumps({"main": {"task": "buy", "metric": metric}}))
-    card = {"domains": {"dairy": {"split_hashes": {"train": folder.name, "val": "b", "test": test}},
+    hashes = {"train": folder.name, "val": "b", "test": test}
+    of_labels = {"y": {"test": labels}, "aside": {"test": folder.name}}
+    card = {"domains": {"dairy": {"split_hashes": hashes, "label_hashes": of_labels},
                         "meat": {"split_hashes": {"train": "c", "val": "d", "test": folder.name}}}}  # fmt: skip
     (folder / "data_card.json").write_text(json.dumps(card))
     owners = np.arange(1, seeds.shape[1] + 1) if users is None else np.asarray(users)
@@ -140,10 +143,10 @@ def test_how_a_run_went_on_makes_no_other_experiment(tmp_path: Path) -> None:
     assert len(compare([*folders, saved(tmp_path / "x", noisy(0.0)[0], 9, lr=0.2)])["groups"]) == 2
 
 
-def test_a_verdict_needs_three_seeds_that_both_groups_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_verdict_needs_three_seeds_of_both_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, better = noisy(0.0), noisy(0.5, seed=1)
     first = [saved(tmp_path / f"a{seed}", base[seed], seed) for seed in range(3)]
-    second = [saved(tmp_path / f"b{seed}", better[at], seed, 0.2) for at, seed in enumerate((0, 1, 7))]
+    second = [saved(tmp_path / f"b{seed}", better[at], seed, 0.2) for at, seed in enumerate((0, 7))]
     (two,) = compare([*first, *second])["tests"]
     assert (two["seeds"], two["verdict"]) == (2, None)
     assert two["p_holm"] < 0.05
@@ -156,13 +159,16 @@ def test_a_verdict_needs_three_seeds_that_both_groups_have(tmp_path: Path, capsy
     assert (three["seeds"], three["verdict"]) == (3, "better")
 
 
-def test_the_family_is_the_metric_and_what_the_first_run_declared(tmp_path: Path) -> None:
+def test_the_family_is_the_metric_and_what_all_runs_declared(tmp_path: Path) -> None:
     cold = np.where(np.arange(60) < 9, np.random.default_rng(3).random(60), np.nan)
     declared = {"verdicts": ["ndcg@10/cold_user"]}
     for verdicts, judged in ((None, {"ndcg@10"}), (declared, {"ndcg@10", "ndcg@10/cold_user"})):
         name = f"{len(judged)}"
         base = saved(tmp_path / name / "a", noisy(0.0), cohort=cold, settings=verdicts)
-        others = [saved(tmp_path / name / f"{n}", noisy(0.04, seed=n), lr=n, cohort=cold) for n in (1, 2, 3)]
+        others = [
+            saved(tmp_path / name / f"{n}", noisy(0.04, seed=n), lr=n, cohort=cold, settings=verdicts)
+            for n in (1, 2, 3)
+        ]
         tests = compare([base, *others])["tests"]
         assert {test["metric"] for test in tests} == {"ndcg@10", "ndcg@10/cold_user"}
         assert {test["metric"] for test in tests if test["verdict"]} == judged
@@ -227,6 +233,7 @@ def test_users_are_paired_by_their_ids_whatever_their_numbers(tmp_path: Path) ->
 
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "split or data": ({"test": "other"}, r"different test rows \(data or split\): dairy=other and dairy=a1"),
+    "labels": ({"labels": "other"}, "different labels in the test: dairy y=other and dairy y=e1"),
     "candidates": ({"settings": {"candidates": {"min_users": 5}}}, "rank different candidates: min_users=5 and none"),
     "lists": ({"settings": {"candidates": {"lists": "l.csv"}}}, "rank different candidates: lists=l.csv and none"),
     "seen": ({"settings": {"candidates": {"seen": True}}}, "rank different candidates: seen=True and none"),
@@ -248,6 +255,45 @@ def test_what_does_not_belong_together_is_refused_by_name(what: str, tmp_path: P
     assert run([*map(str, base), str(other)]) == 2
     same = saved(tmp_path / "c", noisy(0.0)[0], 1, 0.2, **more)
     assert len(compare([other, same])["groups"]) == 1  # two that agree in it
+
+
+def test_a_run_without_its_data_card_is_refused(tmp_path: Path) -> None:
+    runs = [saved(tmp_path / name, noisy(0.0)[0], lr=n) for n, name in enumerate("ab")]
+    for folder in runs:
+        (folder / "data_card.json").unlink()
+    with pytest.raises(UserError, match=r"data_card.json: is missing"):
+        compare(runs)
+
+
+def test_what_nobody_declared_has_no_verdict_whoever_asks(tmp_path: Path) -> None:
+    """``--metric`` says what is looked at, after the test was seen."""
+    base, better = noisy(0.0), noisy(0.2, seed=1)
+    runs = [saved(tmp_path / "a", base, cohort=base[0]), saved(tmp_path / "b", better, lr=0.2, cohort=better[0])]
+    by_name = {test["metric"]: test for test in compare(runs)["tests"]}
+    assert by_name["ndcg@10"]["verdict"] == "better"
+    (asked,) = compare(runs, "ndcg@10/cold_user")["tests"]
+    assert (asked["metric"], asked["verdict"], asked["p_holm"]) == ("ndcg@10/cold_user", None, None)
+    assert asked["p"] < 1e-6
+    declared = {"settings": {"verdicts": ["ndcg@10/cold_user"]}}
+    both = [
+        saved(tmp_path / "c", base, cohort=base[0], **declared),
+        saved(tmp_path / "d", better, lr=0.2, cohort=better[0], **declared),
+    ]
+    (asked,) = compare(both, "ndcg@10/cold_user")["tests"]
+    assert asked["verdict"] == "better"
+    (asked,) = compare([both[0], runs[1]], "ndcg@10/cold_user")["tests"]
+    assert asked["verdict"] is None  # one of the two declared it
+
+
+def test_seeds_without_a_partner_are_counted(tmp_path: Path) -> None:
+    first, second = noisy(0.0, seeds=5), noisy(0.2, seeds=5, seed=1)
+    shifted = [saved(tmp_path / "a", first), saved(tmp_path / "b", second, seed=4, lr=0.2)]
+    (test,) = compare(shifted)["tests"]  # seed 4 alone is common: all five are paired, in their order
+    assert (test["seeds"], test["seeds_left_out"], test["verdict"]) == (5, 0, "better")
+    fewer = [saved(tmp_path / "c", first), saved(tmp_path / "d", second[:3], lr=0.2)]
+    (test,) = compare(fewer)["tests"]
+    assert (test["seeds"], test["seeds_left_out"]) == (3, 2)
+    assert test["delta"] == pytest.approx((second[:3] - first[:3]).mean())
 
 
 def test_other_training_rows_belong_together(tmp_path: Path) -> None:

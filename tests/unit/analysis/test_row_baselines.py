@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from graftrec.analysis.bias import GRID
 from graftrec.analysis.scored import score_baselines
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.encode import Builder, Shape
@@ -105,13 +106,13 @@ CONSTANT, TREES, ALL = ["mean"], ["mean", "gbdt"], ["mean", "bias", "gbdt"]
 CASES: list[Any] = [
     pytest.param(stream, cls, loss, column, more, names, id=f"{cls.__name__}-{stream}-{column}-{more.get('space', '')}")
     for stream, cls, loss, column, more, names in [
-        ("rows", Binary, Bce(), "like", {}, TREES),
-        ("rows", Binary, Bce(), "like", {"space": "click"}, TREES),
-        ("rows", Binary, Bce(), "click", {}, TREES),
-        ("rows", ESMM, Bce(), "like", {"space": "click", "given": "click"}, TREES),
+        ("rows", Binary, Bce(), "like", {}, ALL),
+        ("rows", Binary, Bce(), "like", {"space": "click"}, ALL),
+        ("rows", Binary, Bce(), "click", {}, ALL),
+        ("rows", ESMM, Bce(), "like", {"space": "click", "given": "click"}, ALL),
         ("rows", Regression, Absolute(), "watched", {"chosen_by": "mae"}, ALL),
         ("rows", Regression, Absolute(), "watched", {"space": "click"}, ALL),
-        ("rows", Regression, Squared(), "like", {}, TREES),
+        ("rows", Regression, Squared(), "like", {}, ALL),
         ("rows", WatchTime, WeightedLogistic(), "watched", {}, ALL),
         ("rows", Quantiles, Quantile(), "watched", {}, ALL),
         ("rows", Classification, CrossEntropy(), "stars", {}, ["majority", "gbdt"]),
@@ -222,3 +223,13 @@ def test_row_weights_count_for_what_is_fitted(streams: dict[str, StreamData]) ->
     for name in ("bias", "gbdt"):
         assert plain[name].metrics["mae"] != weighted[name].metrics["mae"]
     assert plain["mean"].metrics == weighted["mean"].metrics
+
+
+def test_the_bias_of_a_binary_label_is_a_share_chosen_by_the_main_metric(streams: dict[str, StreamData]) -> None:
+    """Users differ in how often they like something, and that is all there is to know."""
+    stream = streams["rows"]
+    found = score_baselines(made(Binary, Bce(), stream, "like", {}), stream)
+    auc = {name: each.metrics["auc"].value or 0.0 for name, each in found.items()}
+    assert auc["bias"] > auc["mean"] + 0.02
+    assert found["bias"].metrics["log_loss"].value is not None
+    assert found["bias"].chosen in GRID

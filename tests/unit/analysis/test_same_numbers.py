@@ -68,6 +68,7 @@ def of_two_runs(metric: str, grafted: dict[int, Arm], twin: dict[int, Arm], fold
         own.mkdir()
         (own / "config.yaml").write_text(yaml.safe_dump(TREE | {"note": name}))
         (own / "metrics.json").write_text(json.dumps({"main": {"task": "buy", "metric": metric}}))
+        (own / "data_card.json").write_text(json.dumps({"domains": {}}))
         shifted: dict[int, Arm] = {}
         for seed, each in arm.items():
             per = dict(each.units["buy"])

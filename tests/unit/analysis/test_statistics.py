@@ -228,8 +228,10 @@ def test_equal_arms_and_too_few_users() -> None:
         found = paired_difference(arm, arm)
         assert (found.delta, found.low, found.high, found.p, found.error) == (0, 0, 0, 1, 0)
         assert found.detectable() == 0
-    shifted = paired_difference(np.ones((3, 4)), np.zeros((3, 4)))
-    assert (shifted.low, shifted.high, verdict(shifted.delta, shifted.p)) == (1.0, 1.0, "helps")
+    for n, said in ((2, "no evidence"), (5, "no evidence"), (6, "helps"), (2000, "helps")):
+        shifted = paired_difference(np.ones((3, n)), np.zeros((3, n)))  # the sign test's p, as nothing else is known
+        assert (shifted.p, verdict(shifted.delta, shifted.p)) == (max(0.5 ** (n - 1), 5e-324), said)
+        assert (shifted.low, shifted.high) == ((1.0, 1.0) if said == "helps" else (-math.inf, math.inf))
     none, one = paired_difference([], []), paired_difference([1.0], [0.0])
     assert np.isnan(none.delta)
     for found in (none, one, paired_difference([np.nan] * 3, [1.0] * 3)):

@@ -41,7 +41,7 @@ def test_fewer_than_three_seeds_have_numbers_and_no_verdict() -> None:
     decide(family)
     assert [each.found["verdict"] for each in family] == [None, None, "helps"]
     assert all(each.found["p_holm"] == pytest.approx(3e-9) for each in family)
-    assert all(each.found["minimum_detectable"] > 0 for each in family)
+    assert [each.found["minimum_detectable"] is None for each in family] == [True, True, False]
 
 
 def test_what_nobody_decides_has_no_verdict() -> None:
@@ -65,4 +65,6 @@ def test_why_there_is_no_interval() -> None:
     for each in (nobody, one):  # what is not finite is null in JSON
         assert [each.found[name] for name in ("low", "high", "error", "minimum_detectable")] == [None] * 4
         assert (each.found["p"], each.found["verdict"]) == (1.0, "no evidence")
-    assert (constant.found["low"], constant.found["high"]) == (0.5, 0.5)
+    assert (constant.found["low"], constant.found["p"]) == (None, 0.5)  # two users who agree by chance
+    many = of(*[0.5] * 20)
+    assert (many.found["low"], many.found["high"], many.found["verdict"]) == (0.5, 0.5, "helps")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from graftrec.report import terminal
+from graftrec.report import terminal, words
 from graftrec.report.progress import PhaseProgress, rows_in
 from graftrec.report.words import verdict_sentence
 
@@ -176,3 +177,15 @@ def test_rows_in() -> None:
     assert rows_in({"one": {"x": a}, "two": {"x": torch.zeros(5)}, "none": None}) == 8
     assert rows_in(({"one": {"x": a}}, 0, 0)) == 3
     assert rows_in(None) == 0
+
+
+def test_a_source_that_is_below_a_simple_model_is_told(run_folder: Path) -> None:
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert words.below_sentences(metrics) == []  # a target has its own sentence
+    hurts = metrics["differences"]["recommend"]["mrr@10"]
+    metrics["beside"]["interest"] = {
+        "metric": "accuracy", "best": "majority", "value": 0.43, "weak": None, "grafted": {"majority": hurts},
+    }  # fmt: skip
+    said = "interest (source) is below majority, accuracy 0.430: -0.012 [-0.020, -0.004]"
+    assert words.below_sentences(metrics) == [said]
+    assert said in terminal.verdict_line(metrics).plain
