@@ -8,7 +8,10 @@ each other's place, a gradient that flows where it was stopped. Each is made in 
 job; the working tree is never touched. First the tests that name the file or its classes run, and for those that
 survive all fast tests that can see its package. A test that fails without the mutation as well ends the run.
 
-Processes are forked from one that has torch imported, before anything of graftrec is. MINUTES
+Processes are forked from one that has torch imported, before anything of graftrec is. A mutant that its own tests catch
+takes 2 to 6 seconds, one that survives all of them two to three minutes: with two jobs on two cores 200 are about half
+an hour, if one in ten survives.
+
 What is no mutation here: defaults of arguments (a choice, no method), texts, annotations and what an error says.
 A survivor that changes nothing is answered in ``mutation_equivalent.txt`` and is then not drawn; see there. The last
 line is JSON: ``{"n": ..., "caught": ...}``. It is no part of CI.
