@@ -24,7 +24,7 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "gradients.py": ({"optimizers"}, NETWORK),
     "spreading.py": ({"batch", "nn", "trunks"}, NETWORK),
     "tasks": ({"schema", "batch", "heads", "losses", "metrics", "tasks"}, NETWORK),
-    "transfer": ({"schema", "batch", "nn", "losses", "tasks", "transfer"}, NETWORK),
+    "transfer": ({"schema", "batch", "errors", "nn", "losses", "optimizers", "tasks", "transfer"}, NETWORK),
     "data": ({"schema", "batch", "data", "errors"}, {"torch", "pyarrow", "polars", "numpy", "pytorch_lightning"}),
     "sharding.py": (set(), {"torch", "pytorch_lightning"}),
     "module.py": (LOWER | {"sharding", "checkpoint"}, {"torch", "pytorch_lightning"}),

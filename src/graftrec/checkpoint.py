@@ -24,7 +24,7 @@ from graftrec.errors import FULL, DataError, UserError
 from graftrec.faults import strike
 from graftrec.files import no_space, whole
 
-SCHEMA = 1  # of what a checkpoint holds beside Lightning's own keys, all of it under "graftrec"
+SCHEMA = 2  # of what a checkpoint holds beside Lightning's own keys, all of it under "graftrec"
 ENTRIES = 100_000  # tensors of a checkpoint
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
@@ -156,16 +156,25 @@ def _migrated(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
     if version > SCHEMA:
         raise DataError("CKPT-005", f"{path}: schema {version} is newer than this program's {SCHEMA}; install that")
     for number in range(version, SCHEMA):
-        loaded = MIGRATIONS[number](loaded)
+        loaded = MIGRATIONS[number](loaded, path)
     return loaded
 
 
-def _from_0(loaded: dict[str, Any]) -> dict[str, Any]:
+def _from_0(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
     """Before schemas had a number there was nothing beside the weights; no training goes on from these."""
     return {**loaded, "callbacks": {}, "graftrec": {"schema": 1, "means": []}}
 
 
-MIGRATIONS = {0: _from_0}  # from a schema to the next
+def _from_1(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """An event's age had a bias and another scale, which no network of today computes; what reads no history serves."""
+    if any(name.startswith("encoder.age.") and name.endswith(".bias") for name in loaded["state_dict"]):
+        raise DataError(
+            "CKPT-007", f"{path}: was made when an event's age had a bias, which no network has now; train it again"
+        )
+    return {**loaded, "graftrec": {**loaded["graftrec"], "schema": 2}}
+
+
+MIGRATIONS = {0: _from_0, 1: _from_1}  # from a schema to the next
 
 
 def _opened(path: str | Path) -> IO[bytes]:

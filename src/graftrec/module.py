@@ -26,7 +26,8 @@ from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
 from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
-from graftrec.optimizers.groups import paced, spare, undecayed, without_decay
+from graftrec.nn.decay import undecayed
+from graftrec.optimizers.groups import paced, spare, without_decay
 from graftrec.optimizers.rowwise import scale, total_norm
 from graftrec.tasks.alignment import Alignment
 from graftrec.tasks.base import Task
@@ -66,6 +67,9 @@ class GraftModule(pl.LightningModule):
         self.save_hyperparameters({"config": config})
         self.encoder, self.trunk, self.balancer = encoder, trunk, balancer
         self._inside = [name for name, task in tasks.items() if task.reads != "encoder"]  # whose gradients can meet
+        directly = {stream for task in tasks.values() if task.reads == "encoder" for stream in task.streams}
+        read = dict.fromkeys(stream for task in tasks.values() for stream in task.streams if stream not in directly)
+        encoder.rest(list(read), trunk.reads_events, trunk.reads_fields)
         self.interaction = interaction
         self.tasks = nn.ModuleDict(dict(tasks))
         self.roles, self.lambda_shared = dict(roles), lambda_shared

@@ -87,7 +87,10 @@ def settings_of(path: Path) -> list[str]:
     if group == "task":
         return [f"task@{role}=[{option if role == 'target' else ''}]" for role in config.ROLES]
     if group in ("head", "loss"):
-        return [f"{group}@target.recommend.{group}={option}"]
+        more = {"gbce": ["++target.recommend.loss.t=0"]}.get(option, [])  # its t asks how large the catalogue is
+        return [f"{group}@target.recommend.{group}={option}", *more]
+    if group == "balancer" and config.resolve(body(path)["_target_"]).scale_invariant:  # type: ignore[arg-type]
+        return [f"{group}={option}", "source.interest.weight=1", "shared.relevance.weight=1"]
     return [f"{group}={option}", *needs(path)]
 
 

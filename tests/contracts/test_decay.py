@@ -10,8 +10,9 @@ from test_contracts import TOLD, D, make
 from torch import nn
 
 from discovery import classes
+from graftrec.nn.decay import undecayed
 from graftrec.nn.numbers import Age, Periodic
-from graftrec.optimizers.groups import spare, undecayed
+from graftrec.optimizers.groups import spare
 from graftrec.optimizers.rowwise import RowWise
 
 # Matrices and tables, which may decay. What has two axes and stands neither here nor in its module's ``no_decay`` is

@@ -35,12 +35,6 @@ MEANS: dict[str, Callable[[], Means]] = {
     "adapters": lambda: Bottlenecks(3, ()),
     "lora": lambda: LowRankChanges(2, 4.0),
 }
-BIAS = "the softmax over all items does not feel the head's bias, which trains: DDP stops on its second step"
-UNREAD = "the trunk reads no event, and what the encoder adds to events trains: DDP stops on its second step"
-KNOWN = dict.fromkeys(("BERT4Rec", "GRU4Rec", "HSTU", "NextItNet", "SASRec", "NextItem"), BIAS)
-KNOWN |= {f"{trunk} with {means}": BIAS for trunk in ("HSTU", "SASRec") for means in MEANS}
-KNOWN |= dict.fromkeys(("BiTGCF", "CMF", "MeLU"), UNREAD)
-"""Cases with a fault that waits for its mend, which then fails here."""
 NO_DRAW = {"DIEN": {"auxiliary": 0.0}}  # each process draws other negatives
 
 
@@ -113,12 +107,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(Path(folder) / str(rank)) for rank in range(2)]
 
 
-def marked(name: str) -> Any:
-    marks = [pytest.mark.xfail(strict=True, reason=KNOWN[name])] if name in KNOWN else []
-    return pytest.param(name, id=name, marks=marks)
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in cases()])
+@pytest.mark.parametrize("name", cases())
 def test_two_processes_have_the_gradient_of_one(
     name: str, both: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,10 +51,6 @@ MORE = {
     "DIEN": ["++trunk.auxiliary=0.0"],  # each process draws other negatives
     "MeLU": ["++dataset.events={click: 1, conversion: 1}", "++trunk.values=[1.0,2.0]"],
 }
-UNUSED = "a weight trains that no loss reads, on which DDP stops: see tests/contracts/test_one_and_two_processes.py"
-KNOWN = {(name, precision): UNUSED for precision in PRECISIONS for name in
-         ("BERT4Rec", "BiTGCF", "CMF", "GRU4Rec", "HSTU", "MeLU", "NextItNet", "SASRec")}  # fmt: skip
-"""Runs with a fault that waits for its mend, which then fails here."""
 DRAWS = {"SNR"}  # each process draws its own noise
 TRUNKS = {cls.__name__: cls for cls in classes("trunks")}
 
@@ -139,13 +135,7 @@ def runs(compose: Compose, shop_settings: list[str], tmp_path_factory: pytest.Te
     return folder, said
 
 
-def marked(name: str, precision: str) -> Any:
-    reason = KNOWN.get((name, precision))
-    marks = [] if reason is None else [pytest.mark.xfail(strict=True, reason=reason)]
-    return pytest.param(name, precision, id=f"{name}-{precision}", marks=marks)
-
-
-@pytest.mark.parametrize(("name", "precision"), [marked(name, each) for name in TRUNKS for each in PRECISIONS])
+@pytest.mark.parametrize(("name", "precision"), [(name, each) for name in TRUNKS for each in PRECISIONS])
 def test_one_and_two_processes_end_well_with_the_same_metrics(name: str, precision: str, runs: Any) -> None:
     folder, said = runs
     key = f"{name}-{precision}"

@@ -297,22 +297,26 @@ def test_a_full_disk_ends_with_its_code_and_the_run_goes_on(joint: Run, tmp_path
     assert_same(joint, again)
 
 
-def test_a_checkpoint_of_the_first_schema_still_serves(shop: Path, joint: Run, tmp_path: Path) -> None:
-    """``tests/golden/schema_0`` was made of the shop by version be09e83, before schemas had a number."""
-    old = Path(__file__).parents[1] / "golden" / "schema_0" / BEST
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_a_checkpoint_that_no_network_of_today_computes_is_refused() -> None:
+    """``schema_0`` was made before schemas had a number, when an event's age had a bias."""
+    with pytest.raises(DataError, match="CKPT-007.*an event's age had a bias") as error:
+        load(GOLDEN / "schema_0" / BEST)
+    assert str(GOLDEN / "schema_0" / BEST) in str(error.value)
+
+
+def test_a_checkpoint_of_this_schema_still_serves(shop: Path, joint: Run, tmp_path: Path) -> None:
+    """``schema_2`` is what the run of this file left when schema 2 began."""
+    old = GOLDEN / "schema_2" / BEST
     found, tree = load(old), configuration(old)
-    assert found["graftrec"] == {"schema": 1, "means": []}
+    assert found["graftrec"]["schema"] == 2
     tree["dataset"] |= {"path": f"{shop}/lines.parquet"}
     tree["dataset"] |= {"items": f"{shop}/products.parquet", "users": f"{shop}/households.parquet"}
     module = assemble(tree, joint.protocol, ROLES, 0)
     check_fit(weights(old), module, str(old))
     module.load_state_dict(weights(old), strict=True)
-    folder = tmp_path / "run" / "checkpoints"
-    folder.mkdir(parents=True)
-    shutil.copy(old, folder / LAST)
-    more = {key: tree[key] for key in ("encoder", "trunk", "balancer")}
-    assert joint.at(tmp_path / "run", **more).go(going=Going()) == 2
-    assert "begun by a version that could not go on" in (tmp_path / "run" / "reason").read_text()
 
 
 # --- the kill matrix: at each of ten batches, in validation and while saving, by each signal

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.nn.experts import BatchedLinear
-from graftrec.optimizers.groups import undecayed
+from graftrec.nn.decay import undecayed
 
 
 def matrices(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -145,6 +145,23 @@ class Encoder(nn.Module):
             nn.init.normal_(weights.weight, std=START / max(length, 1e-6))
             nn.init.zeros_(weights.bias)
 
+    def rest(self, streams: Sequence[str], events: bool, fields: bool) -> None:
+        """Let rest what nothing reads of ``streams``, since several processes wait for every gradient of what trains.
+
+        Args:
+            events: whether what an event's age and kind add is read. fields: whether fields other than ids are.
+        """
+        resting: list[nn.Module] = []
+        if not events:
+            resting += [self.age, self.behaviours]
+        if not fields:
+            known = {_key(name) for table in self.schema.tables.values() for name in table.vectors}
+            own = {_key(f.name) for name in streams for f in self.schema.streams[name].features if f.kind == "vector"}
+            resting += [self.vectors[name] for name in own - known]
+            resting += [self.numbers[_key(name)] for name in streams if _key(name) in self.numbers]
+        for part in resting:
+            part.requires_grad_(False)
+
     def field_names(self, stream: Stream) -> list[str]:
         """Of the F fields of a stream, in their order: ids, multi-value features and vectors, then numbers.
 

@@ -65,7 +65,8 @@ class Bipartite(nn.Module):
 
     def _spread(self, vectors: Tensor, to: str, back: str) -> Tensor:
         matrix, transposed = self._matrix(to), self._matrix(back)
-        found: Tensor = _Product.apply(vectors.to(matrix.dtype), matrix, transposed)  # type: ignore[no-untyped-call]
+        with torch.autocast(vectors.device.type, enabled=False):  # torch has no sparse product in half precision
+            found: Tensor = _Product.apply(vectors.to(matrix.dtype), matrix, transposed)  # type: ignore[no-untyped-call]
         return found
 
     def _matrix(self, name: str) -> Tensor:
@@ -87,4 +88,5 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transposed @ gradient, None, None
+        with torch.autocast(gradient.device.type, enabled=False):
+            return ctx.transposed @ gradient, None, None

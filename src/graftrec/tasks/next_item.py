@@ -87,7 +87,9 @@ class NextItem(RankingTask):
             )
         self.dot, self.negatives, self.drawn, self.own = head, negatives, drawn, own
         loss.sampled(negatives / max(1, label.classes - 1))
-        if negatives:
+        if not negatives:  # one number for all items, which a softmax over all of them does not feel
+            head.bias.requires_grad_(False)
+        else:
             start = loss.start(negatives)
             nn.init.constant_(head.bias, start if drawn == "uniform" else less_log_q(start, self.prior))
         self.register_buffer("_below", self.prior.double().exp().flatten().cumsum(0), persistent=False)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from graftrec.batch import Batch
 from graftrec.tasks.base import Task
-from graftrec.trunks.melu import MeLU
 
 ROLES = ("source", "target", "shared")
 SHARED = ("encoder.", "interaction.", "trunk.")  # what all tasks read; not every model has an interaction
@@ -135,8 +134,11 @@ class Transfer(ABC):
 def changeable(model: nn.Module) -> nn.Module:
     """The trunk of a model, in which parts can be put beside weights; ValueError where it steps on its own weights."""
     trunk = model.get_submodule("trunk")
-    if isinstance(trunk, MeLU):
-        raise ValueError("the trunk MeLU takes steps on its own weights for each row, and would on what is put there.")
+    if getattr(trunk, "steps_inside", False):
+        name = type(trunk).__name__
+        raise ValueError(
+            f"the trunk {name} takes steps on its own weights for each row, and would on what is put there."
+        )
     return trunk
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.errors import UserError
-from graftrec.optimizers.groups import undecayed
+from graftrec.nn.decay import undecayed
 from graftrec.optimizers.rowwise import summed
 from graftrec.transfer.base import Means, Past, Phase, Transfer, at_least_one
 from graftrec.transfer.rows import SeenRows, rows_in, tables_of

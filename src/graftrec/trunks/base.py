@@ -25,6 +25,9 @@ class Trunk(nn.Module, ABC):
     sequential: bool = False  # True: z is (B, L, out_dim), one for each event; (B, 1, out_dim) where the last is asked
     cloze: bool = False  # True: z says what was hidden, and `Encoded.hidden` says where; others refuse a batch with it
     by_name: bool = False  # True: it reads fields by their names; an interaction in front must keep them
+    reads_events: bool = True  # False: of a history it reads the items alone, not what an event's age and kind add
+    reads_fields: bool = True  # False: of the fields it reads the user's and the item's alone
+    steps_inside: bool = False  # True: it takes steps on its own weights for each row
     spreads: tuple[str, ...] = ()  # streams whose users and items are what `spread` makes of all of them
     by: str = ""  # an attribute of the items of the history, whose ids it reads: `Encoded.attributes`
 

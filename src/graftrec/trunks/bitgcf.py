@@ -48,6 +48,8 @@ class BiTGCF(Trunk):
     """
 
     by_name = True
+    reads_events = False
+    reads_fields = False
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class CMF(Trunk):
     """
 
     by_name = True
+    reads_events = False
+    reads_fields = False
 
     def __init__(
         self, width: int, streams: Mapping[str, Sequence[str]], user: str = "user", item: str = "item"

@@ -42,6 +42,8 @@ class MeLU(Trunk):
 
     out_dim = 1
     by_name = True
+    reads_events = False
+    steps_inside = True
 
     def __init__(
         self,
