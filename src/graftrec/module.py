@@ -25,8 +25,8 @@ from graftrec.interactions.base import Interaction
 from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
 from graftrec.metrics.scale import sign
-from graftrec.nn.encoder import Encoder
 from graftrec.nn.decay import undecayed
+from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.groups import paced, spare, without_decay
 from graftrec.optimizers.rowwise import scale, total_norm
 from graftrec.tasks.alignment import Alignment

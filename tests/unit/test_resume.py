@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -302,7 +301,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 def test_a_checkpoint_that_no_network_of_today_computes_is_refused() -> None:
     """``schema_0`` was made before schemas had a number, when an event's age had a bias."""
-    with pytest.raises(DataError, match="CKPT-007.*an event's age had a bias") as error:
+    with pytest.raises(DataError, match=r"CKPT-007.*an event's age had a bias") as error:
         load(GOLDEN / "schema_0" / BEST)
     assert str(GOLDEN / "schema_0" / BEST) in str(error.value)
 

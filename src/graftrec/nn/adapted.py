@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graftrec.nn.experts import BatchedLinear
 from graftrec.nn.decay import undecayed
+from graftrec.nn.experts import BatchedLinear
 
 
 def matrices(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
