@@ -56,6 +56,8 @@ MORE = {  # what an option needs of the data
     "trunk/melu": ["protocol=long_short_term", "++dataset.labels={click: binary, conversion: binary}",
                    "++dataset.events={click: 1, conversion: 1}", "task@source=[]", "task@shared=[]",
                    "task@target=[click]", "++trunk.values=[1.0,2.0]"],
+    "loss/gbce": ["++target.recommend.loss.t=0"],  # another asks how large the catalogue is
+    "transfer/auto": ["task@source=[interest]", "task@shared=[]", "++transfer.strengths=[1.0]"],  # few trainings
     "split/official": ["++dataset.split=part"],
     "split/leave_last_out": ["++candidates.min_users=0"],
     "experiment/adult": [*ROWS, "split=time", "source.never_married.column=like", "target.income.column=click"],
@@ -139,7 +141,10 @@ def settings_of(path: Path) -> list[str]:
         return [f"{group}@shared.relevance.{group}={option}"]
     if name_of(path) in OWN_TASK:
         return settings_of(config.conf_dir() / "task" / f"{OWN_TASK[name_of(path)]}.yaml")
-    return [f"{CHOICE.get(group, group)}={option}", *MORE.get(name_of(path), [])]
+    chosen = [f"{CHOICE.get(group, group)}={option}", *MORE.get(name_of(path), [])]
+    if group == "balancer" and config.resolve(yaml.safe_load(path.read_text())["_target_"]).scale_invariant:
+        chosen += ["source.interest.weight=1", "shared.relevance.weight=1"]  # others are refused with it
+    return chosen
 
 
 def trained(tree: dict[str, Any], folder: Path) -> float:

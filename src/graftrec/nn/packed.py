@@ -137,7 +137,8 @@ class AttentionBlock(nn.Module):
 class AttentionStack(nn.Module):
     """Blocks of attention over events + positions: packed events (P, D) -> (P, D), or (B, D) where the last is asked.
 
-    Positions are counted from the newest event of each sequence.
+    Positions are counted from the newest event of each sequence. They start at a twentieth of the events' size (.02
+    beside .05 sqrt(D)): started as large, validation NDCG@10 on LastFM is .047 and not .054 (means of three seeds).
 
     Args:
         width: D. layers: blocks, at least 1. heads: of each, at least 1, divide D.
