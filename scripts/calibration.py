@@ -23,8 +23,7 @@ or 3 standard errors, the standard deviation of the path's differences over the 
 and then gets its verdict. ``used``: the share of useless sources that auto used. ``kept``: what auto keeps of the gain
 of a useful source (the target's own users, items and factors), which joint training with it has.
 
-Ctrl-C is meant to end it with what is done until then (sent to a run in the background it did not). The last line is
-one JSON object:
+Ctrl-C ends it with what is done until then. The last line is one JSON object:
 {"false": {path: share}, "n": {path: comparisons}, "power": {path: {effect: share}}}.
 """
 
