@@ -17,7 +17,11 @@ PLANTED = ["experiment=planted", "transfer=auto", "transfer.epochs=12", "seeds=1
 
 @pytest.mark.slow
 def test_it_uses_what_helps_and_says_why(tmp_path: Path) -> None:
-    ran = graftrec("train", *PLANTED, "task@source=[planted_help,planted_hurt]", cwd=tmp_path)
+    sources = [
+        "task@source=[planted_help,planted_hurt]",
+        "++transfer.strengths=[1.0]",
+    ]  # a weaker one is tried elsewhere
+    ran = graftrec("train", *PLANTED, *sources, cwd=tmp_path)
     found = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "planted_help" in found["auto"]["strengths"]
     assert "planted_hurt" not in found["auto"]["strengths"]

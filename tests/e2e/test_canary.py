@@ -91,10 +91,10 @@ def test_an_error_tells_no_secret(
     own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def prepare(tree: dict[str, Any]) -> Any:
+    def prepared(tree: dict[str, Any]) -> Any:
         raise RuntimeError(f"no login with {tree['own']} and {os.environ['WANDB_API_KEY']}")
 
-    monkeypatch.setattr(train, "prepare", prepare)
+    monkeypatch.setattr(train, "prepared", prepared)
     seen: dict[str, Any] = {}
     monkeypatch.setattr(jobs, "problems_of_tree", lambda tree: seen.update(tree) or [])
     assert cli.main(["train", *own, *QUICK, *shop_settings, "hydra.run.dir=runs/one"]) == 1

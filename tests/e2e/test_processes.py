@@ -121,6 +121,7 @@ def test_a_rank_may_have_no_row_of_a_task(words: list[str], tmp_path: Path) -> N
         "protocol=cross_domain", "++dataset.domain=department", "task@shared=[]", "task@source=[grocery_recommend]",
         "task@target=[produce_recommend]", "protocol.batch_size=3", "transfer.epochs=1",
         "trainer.limit_train_batches=40", "optimizer=rowwise",
+        "++source.grocery_recommend.head.dropout=0.0", "++target.produce_recommend.head.dropout=0.0",
     ]  # fmt: skip
     several = [word for word in words if "target.recommend" not in word] + own
     assert run(tmp_path / "one", *several) == 0
