@@ -132,10 +132,14 @@ def fitted_lines(metrics: Mapping[str, Any]) -> list[Text]:
 
 
 def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
-    """Why a value is a dash, one line for each reason."""
+    """Why a value is a dash, one line for each reason; of few users the table says so itself."""
     lines = []
     for key, why in words.table(metrics, "reasons").items():
         parts = key.split("/")[2:]  # after what was measured and the task; a baseline, the metric, its cohort
+        what, _, rest = key.partition("/")
+        task, _, metric = rest.partition("/")
+        if words.few(words.table(metrics, what, task, metric)):
+            continue
         if words.brief(metrics, parts) == parts and not any(map(words.of_lists, parts)):
             lines.append(Text(f"  – {key}: {why}", style="dim"))  # noqa: RUF001
     return lines
