@@ -189,3 +189,12 @@ def test_a_source_that_is_below_a_simple_model_is_told(run_folder: Path) -> None
     said = "interest (source) is below majority, accuracy 0.430: -0.012 [-0.020, -0.004]"
     assert words.below_sentences(metrics) == [said]
     assert said in terminal.verdict_line(metrics).plain
+
+
+def test_what_the_table_says_of_one_user_is_not_said_twice(metrics: dict[str, Any]) -> None:
+    why = "1 user, of whom there is no interval"
+    metrics["reasons"]["differences/recommend/ndcg@10/first_time"] = why
+    assert why in _printed(*terminal.undefined_lines(metrics))  # of 812 users the table says no number
+    metrics["differences"]["recommend"]["ndcg@10/first_time"]["n"] = 1
+    assert why not in _printed(*terminal.undefined_lines(metrics))
+    assert "1 user" in _printed(*terminal.result_tables(metrics))
