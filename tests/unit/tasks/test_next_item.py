@@ -19,7 +19,7 @@ from graftrec.losses.cross_entropy import CrossEntropy
 from graftrec.losses.gbce import Gbce
 from graftrec.losses.info_nce import InfoNce
 from graftrec.schema import Label
-from graftrec.tasks.next_item import NextItem
+from graftrec.tasks.next_item import NextItem, less_log_q
 
 ROWS, LENGTH, ITEMS, WIDTH = 3, 4, 11, 5
 NEXT = Label("next", "category", ITEMS)
@@ -282,3 +282,11 @@ def test_negatives_are_at_first_as_likely_as_they_should_be_whatever_they_are_dr
     loss = made.learn(Read(z[:, None], torch.zeros(1, items, WIDTH)), {"next": target[:, None]})
     (slope,) = torch.autograd.grad(loss, made.dot.bias)
     assert abs(float(slope)) < 0.05 * power / (negatives + 1)  # of what one positive pulls
+
+
+@pytest.mark.parametrize("start", [-6.0, 0.0, 2.0])
+def test_the_bias_that_log_q_asks_for_meets_its_equation(start: float) -> None:
+    """sum_n q_n sigmoid(b - log q_n) = sigmoid(start), for chances that are far from equal."""
+    log_q = torch.log_softmax(torch.linspace(-4, 4, 50, dtype=torch.float64), 0)
+    met = (log_q.exp() * (less_log_q(start, log_q) - log_q).sigmoid()).sum()
+    assert float(met) == pytest.approx(float(torch.tensor(start, dtype=torch.float64).sigmoid()), abs=1e-9)
