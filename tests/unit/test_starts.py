@@ -73,6 +73,8 @@ def test_the_logits_of_a_cosine_are_far_enough_apart_for_a_softmax() -> None:
     z, items = torch.randn(B, D), torch.randn(1, 200, D)
     assert float(head(z, items).detach().std()) > 1  # it was .03: every candidate was as likely as the next
     assert float(Dot(D, D)(z, items).detach().std()) == pytest.approx(1, abs=0.3)
+    alike = head(z[:1], 3 * z[:1, None])  # a cosine of 1, over the temperature of 0.1
+    assert float(alike.detach()) == pytest.approx(10)
 
 
 @pytest.mark.parametrize("candidates", [False, True])
