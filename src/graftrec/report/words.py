@@ -247,7 +247,7 @@ def below_sentences(metrics: Metrics) -> list[str]:
         over = table(metrics, "beside", task, GRAFTED, best)
         if role != "target" and verdict(over) == "hurts":
             value = shown(beside.get("value"))
-            found.append(f"{task} ({role}) is below {label(best)}, {beside['metric']} {value}: {interval(over)}")
+            found.append(f"{task} ({role}) is worse than {label(best)}, {beside['metric']} {value}: {interval(over)}")
     return found
 
 
@@ -261,11 +261,11 @@ def weak_sentences(metrics: Metrics) -> list[str]:
 
 
 def weak_sentence(task: str, beside: Metrics) -> str:
-    """``Weak twin: recommend alone is below own frequency, ndcg@10 -0.012 [-0.020, -0.004]; ...``."""
+    """``Weak twin: recommend alone is worse than own frequency, ndcg@10 -0.012 [-0.020, -0.004]; ...``."""
     name = str(beside["weak"])
     numbers = interval(table(beside, TWIN, name))
     return (
-        f"Weak twin: {task} alone is below {label(name)}, {beside.get('metric')} {numbers}; "
+        f"Weak twin: {task} alone is worse than {label(name)}, {beside.get('metric')} {numbers}; "
         "a change against a weak twin says little"
     )
 

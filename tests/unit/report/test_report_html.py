@@ -99,5 +99,7 @@ def test_few_users_and_a_weak_twin_are_said(run_folder: Path, metrics: dict[str,
     text = write_report(run_folder).read_text()
     assert "<small>first time: +0.012 [-0.004, +0.028], 4 users</small>" in text
     assert '<td class="word soft">4 users</td>' in text
-    assert "Weak twin: recommend alone is below item knn, ndcg@10 -0.012 [-0.020, -0.004]; a change against a" in text
+    assert (
+        "Weak twin: recommend alone is worse than item knn, ndcg@10 -0.012 [-0.020, -0.004]; a change against a" in text
+    )
     assert "The grafted model is better than the best simple model, own frequency (0.577): +0.021 [+0.008" in text

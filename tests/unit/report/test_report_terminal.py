@@ -116,7 +116,9 @@ def test_what_stands_below_the_answer(metrics: dict[str, Any]) -> None:
     better = "The grafted model is better than the best simple model, own frequency (0.577): +0.021 [+0.008, +0.034]"
     assert said[3:] == [better]
     metrics["beside"]["recommend"]["weak"] = "own_frequency"
-    assert terminal.verdict_line(metrics).plain.splitlines()[4].startswith("Weak twin: recommend alone is below own")
+    assert (
+        terminal.verdict_line(metrics).plain.splitlines()[4].startswith("Weak twin: recommend alone is worse than own")
+    )
     metrics["differences"]["recommend"]["ndcg@10"]["n"] = 4
     assert "evidence, 4 users" in _printed(*terminal.result_tables(metrics))
     metrics["main"]["metric"] = "hr@10"
@@ -186,7 +188,7 @@ def test_a_source_that_is_below_a_simple_model_is_told(run_folder: Path) -> None
     metrics["beside"]["interest"] = {
         "metric": "accuracy", "best": "majority", "value": 0.43, "weak": None, "grafted": {"majority": hurts},
     }  # fmt: skip
-    said = "interest (source) is below majority, accuracy 0.430: -0.012 [-0.020, -0.004]"
+    said = "interest (source) is worse than majority, accuracy 0.430: -0.012 [-0.020, -0.004]"
     assert words.below_sentences(metrics) == [said]
     assert said in terminal.verdict_line(metrics).plain
 
