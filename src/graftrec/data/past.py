@@ -16,6 +16,8 @@ Days = npt.NDArray[np.float64]
 Moments = tuple[Tensor, Tensor]
 
 TABLE = 4_000_000  # keys (32 MB)
+_BLOCK = 16_384  # codes that are searched for together: 128 KB
+_NEVER = torch.iinfo(torch.int64).max
 
 
 class PastCounts:
@@ -56,7 +58,10 @@ class PastCounts:
         self._starts: Tensor | None = None
         of_key = ordered // self._span
         if 0 < keys <= TABLE:
-            self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(np.bincount(of_key, minlength=keys))]))
+            count = np.bincount(of_key, minlength=keys)
+            self._starts = torch.from_numpy(np.concatenate([[0], np.cumsum(count)]))
+            self._steps = [2**power for power in reversed(range(int(count.max()).bit_length()))]
+            self._padded = torch.cat([self._sorted, torch.full((2 * self._steps[0],), _NEVER)])
         self._sums = list(map(torch.from_numpy, _decayed(of_key, self._time.numpy(), self.half_lives)))
 
     @property
@@ -81,7 +86,7 @@ class PastCounts:
             (..., columns) float32.
         """
         moment = torch.searchsorted(self._moments, time.contiguous())  # before the two broadcast: fewer searches
-        low, seen = self._low(key), self._seen(key)
+        low, seen = self._low(key)
         if 2 * int(seen.sum()) > seen.numel():
             return self._counts(key, low, moment, time)
         # most users never met most items: their answers are 0, and no search is made for them
@@ -94,28 +99,43 @@ class PastCounts:
 
     def _counts(self, key: Tensor, low: Tensor, moment: Tensor, time: Tensor) -> Tensor:
         """Answers (..., columns); the events of each key begin at ``low``, and ``moment`` is the rank of the time."""
-        high = torch.searchsorted(self._sorted, key * self._span + moment)
+        high = self._search(low, key * self._span + moment)
         low = low.expand_as(high)
-        counts = [(high - low).double()]
-        last = (high - 1).clamp_min(0)
-        for half_life, sums in zip(self.half_lives, self._sums, strict=True):
-            weighted = sums[last] * torch.exp2((self._time[last] - time) / half_life)
-            counts.append(torch.where(high > low, weighted, 0.0))
-        return torch.log1p(torch.stack(counts, -1)).float()
+        count = high - low
+        found = torch.empty(*count.shape, self.columns, dtype=torch.float64)  # in float32 a place moves the last digit
+        found[..., 0] = count
+        if self.half_lives:
+            last = (high - 1).clamp_min(0)
+            age = self._time[last] - time
+            for column, (half_life, sums) in enumerate(zip(self.half_lives, self._sums, strict=True), 1):
+                found[..., column] = sums[last] * torch.exp2(age / half_life)
+            found.masked_fill_((count == 0)[..., None], 0.0)
+        return found.log1p_().float()
 
-    def _low(self, key: Tensor) -> Tensor:
-        """Where the events of each key (...) begin."""
+    def _search(self, low: Tensor, code: Tensor) -> Tensor:
+        """Where each code (...), a key with a moment, belongs among the sorted ones; its key begins at ``low``.
+
+        Where the longest run of one key is known, a search of just so many steps without branches, all codes at once,
+        takes less than half of what `torch.searchsorted` takes among all events.
+        """
         if self._starts is None:
-            return torch.searchsorted(self._sorted, key * self._span)
-        return self._starts[key.clamp_max(len(self._starts) - 1)]
+            return torch.searchsorted(self._sorted, code)
+        below = low.expand_as(code).flatten() - 1  # the last one that is known to come before the code
+        for part, wanted in zip(torch.split(below, _BLOCK), torch.split(code.flatten(), _BLOCK), strict=True):
+            for step in self._steps:
+                part.add_(self._padded.index_select(0, part + step) < wanted, alpha=step)
+        return below.add_(1).view(code.shape)
 
-    def _seen(self, key: Tensor) -> Tensor:
-        """Whether anything was seen of each key (...), whenever."""
+    def _low(self, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the events of each key (...) begin, and whether there are any, whenever."""
         if not len(self._sorted):
-            return torch.zeros(key.shape, dtype=torch.bool)
+            return torch.zeros_like(key), torch.zeros(key.shape, dtype=torch.bool)
         if self._starts is None:
-            return self._sorted[self._low(key).clamp_max(len(self._sorted) - 1)] // self._span == key
-        return self._low(key + 1) > self._low(key)
+            low = torch.searchsorted(self._sorted, key * self._span)
+            return low, self._sorted[low.clamp_max(len(self._sorted) - 1)] // self._span == key
+        key = key.clamp_max(len(self._starts) - 1)
+        low = self._starts[key]
+        return low, self._starts[(key + 1).clamp_max_(len(self._starts) - 1)] > low
 
 
 def moments_of(time: Tensor) -> Moments:
