@@ -10,6 +10,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from graftrec.machine import cores
 from graftrec.plain import plain
 
 PACKAGES = (
@@ -32,7 +33,7 @@ def main() -> int:
     print(f"python             {platform.python_version()} ({sys.executable})")
     for name in PACKAGES:
         print(f"{name:18} {found[name] or 'missing'}")
-    print(f"cores              {_cores()}")
+    print(f"cores              {cores()}")
     print(f"memory             {_memory()}")
     print(f"gpu                {_gpu()}")
     print(f"weights & biases   {_wandb()}")
@@ -68,10 +69,6 @@ def _version(name: str) -> str | None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _memory() -> str:

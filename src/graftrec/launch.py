@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from graftrec.beats import Beats, Patience, behind
 from graftrec.errors import RankError, Stopped, raised
+from graftrec.machine import cores
 from graftrec.stop import stop
 
 PATIENCE = 300.0  # seconds, unless the settings say otherwise
@@ -164,9 +165,8 @@ def _start(
 
 def environment(number: int, count: int, port: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What a rank finds in its environment: its place among the others, and all that this process has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     path = os.pathsep.join(os.path.abspath(part) for part in sys.path)  # imports what this process would
-    found = {"OMP_NUM_THREADS": str(max(1, cores // count)), **given}
+    found = {"OMP_NUM_THREADS": str(max(1, cores() // count)), **given}
     found |= {"RANK": str(number), "LOCAL_RANK": str(number), "GROUP_RANK": "0", "NODE_RANK": "0"}
     found |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     found |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

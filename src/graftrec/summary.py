@@ -74,8 +74,8 @@ def summary(
     }
     for name in roles:
         if name in baselines and not baselines[name] and found["test"][name]:
-            kind = type(tasks[name]).__name__
-            found["reasons"][f"baselines/{name}"] = f"no simple model stands beside {name}: there is none for {kind}"
+            why = f"there is none for {type(tasks[name]).__name__}" if tree["baselines"] else "baselines=false"
+            found["reasons"][f"baselines/{name}"] = f"no simple model stands beside {name}: {why}"
     found["skipped"] = {arm: _skipped(seeds) for arm, seeds in (("grafted", grafted), ("twin", twin))}
     found["roles"] = roles
     found["fit"] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +11,7 @@ from graftrec import group
 from graftrec.analysis.pool import Workers
 from graftrec.assemble import prepare
 from graftrec.data.protocols.base import Protocol as Prepared
+from graftrec.machine import cores
 from graftrec.report.jobs_progress import JobsProgress
 
 MOST_WORKERS = 4
@@ -39,7 +39,7 @@ def count_of(tree: Mapping[str, Any]) -> int:
 
 def processes_of(asked: int | None) -> int:
     """So many as were asked for, else as many as there are cores, at most 4."""
-    return asked or min(MOST_WORKERS, os.cpu_count() or 1)
+    return asked or min(MOST_WORKERS, cores())
 
 
 class Processes:
@@ -58,7 +58,7 @@ class Processes:
 
     def run(self, work: Callable[[Prepared, AnyJob], Any], jobs: Sequence[AnyJob], name: str, console: Any) -> None:
         """Do all jobs, and say how far they are."""
-        with JobsProgress(name, len(jobs), console) as progress:
+        with JobsProgress(name, len(jobs), console, self.count) as progress:
             for job, found in self._each(work, jobs):
                 progress.done(f"{job.words}  {name} {_said(found)}")
 

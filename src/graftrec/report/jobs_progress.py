@@ -11,10 +11,13 @@ from rich.text import Text
 
 
 class JobsProgress:
-    """Counts jobs; the time that remains is that of the jobs so far, for as many as are left."""
+    """Counts jobs, ``workers`` at a time; the time that remains is that of the jobs so far, for as many as are left.
 
-    def __init__(self, name: str, total: int, console: Console) -> None:
-        self.name, self.total, self.console = name, total, console
+    Those that run beside the one that ended are taken as half done.
+    """
+
+    def __init__(self, name: str, total: int, console: Console, workers: int = 1) -> None:
+        self.name, self.total, self.console, self.workers = name, total, console, workers
         self.count, self._begun = 0, time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -44,5 +47,6 @@ class JobsProgress:
 
     def left(self) -> str:
         """``1:05 left``."""
-        seconds = (time.monotonic() - self._begun) / max(1, self.count) * (self.total - self.count)
+        done = max(1, self.count) + min(self.workers - 1, max(0, self.total - self.count)) / 2
+        seconds = (time.monotonic() - self._begun) / done * max(0.0, self.total - done)
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
