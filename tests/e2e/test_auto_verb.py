@@ -12,7 +12,7 @@ from command import graftrec
 TINY = [f"++dataset.{key}={value}" for key, value in {
     "users": 30, "items": 20, "rows": 200, "source_rows": 200, "val": 100, "test": 150
 }.items()]  # fmt: skip
-PLANTED = ["experiment=planted", "transfer=auto", "transfer.epochs=12", "seeds=1", "hydra.run.dir=run"]
+PLANTED = ["experiment=planted", "transfer=auto", "transfer.epochs=8", "seeds=1", "hydra.run.dir=run"]
 
 
 @pytest.mark.slow
