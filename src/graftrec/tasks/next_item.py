@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graftrec.batch import Batch, Read
@@ -43,6 +44,8 @@ class NextItem(RankingTask):
         drawn: ``uniform``; ``popularity``, by the share in training labels; ``batch``, from what follows elsewhere in
             the batch, which is popularity as well. own: whether each position has negatives of its own; else all have
             the same.
+        item_bias: whether a number of each item is learned that is added to its logit, from 0 (b^O of BERT4Rec's
+            equation 7): how often an item follows then need not be told by the length of its vector.
         k: length of the list that counts, at least 1. at: further lengths, with the same metrics over all users.
     """
 
@@ -61,6 +64,7 @@ class NextItem(RankingTask):
         negatives: int = 0,
         drawn: Drawn = "uniform",
         own: bool = False,
+        item_bias: bool = False,
         prior: Tensor | None = None,
         k: int = 10,
         at: Sequence[int] = (),
@@ -86,6 +90,7 @@ class NextItem(RankingTask):
                 f"temperature should be the head's where log q is taken off. Found loss.temperature={loss.temperature}."
             )
         self.dot, self.negatives, self.drawn, self.own = head, negatives, drawn, own
+        self.item_bias = nn.Parameter(torch.zeros(label.classes)) if item_bias else None
         loss.sampled(negatives / max(1, label.classes - 1))
         if not negatives:  # one number for all items, which a softmax over all of them does not feel
             head.bias.requires_grad_(False)
@@ -99,7 +104,8 @@ class NextItem(RankingTask):
 
     def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
         """Logits (B, N) of z (B, D) and the catalogue (1, N, D)."""
-        return self.dot(z, candidate)  # type: ignore[no-any-return]
+        logits: Tensor = self.dot(z, candidate)
+        return logits if self.item_bias is None else logits + self.item_bias
 
     def predict(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(-1)
@@ -110,6 +116,8 @@ class NextItem(RankingTask):
         label = self.labels(batch)
         kept = known(label)
         queries, target, items = self.dot.query(read.z[kept]), label[kept], self.dot.items(read.candidate[0])
+        if self.item_bias is not None:  # <[q, 1], [e, b]> = <q, e> + b
+            queries, items = F.pad(queries, (0, 1), value=1.0), torch.cat([items, self.item_bias[:, None]], 1)
         weight = self.row_weights(label, batch)[kept]
         if not self.negatives:
             return catalogue_softmax(queries, items, target, weight * everywhere(kept.sum()))

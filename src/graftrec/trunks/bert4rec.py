@@ -24,9 +24,8 @@ class BERT4Rec(Trunk):
 
     Where we differ: the layer norm comes before attention and feed-forward network and once at the end, in the paper
     after each; the feed-forward network has a ReLU for the paper's GELU; positions are counted from the newest event.
-    Equation 7 adds a bias b^O of each item to its logit: a trunk gives z alone, and items are compared by the task's
-    head, which has one bias for all of them; that many choose an item is told by its vector alone. The
-    authors' code drops attention's weights at .2: here that is an option, 0 by default; inside the feed-forward network
+    Equation 7's bias b^O of each item is the task's: ``target.next_item.item_bias=true``, off by default. The authors'
+    code drops attention's weights at .2: here that is an option, 0 by default; inside the feed-forward network
     it drops nothing, as is the default here.
 
     Args:

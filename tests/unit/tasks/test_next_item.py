@@ -290,3 +290,25 @@ def test_the_bias_that_log_q_asks_for_meets_its_equation(start: float) -> None:
     log_q = torch.log_softmax(torch.linspace(-4, 4, 50, dtype=torch.float64), 0)
     met = (log_q.exp() * (less_log_q(start, log_q) - log_q).sigmoid()).sum()
     assert float(met) == pytest.approx(float(torch.tensor(start, dtype=torch.float64).sigmoid()), abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), InfoNce(temperature=1.0)], ids=["all", "drawn"])
+def test_a_bias_of_each_item_is_learnt_and_ranked(loss: Any) -> None:
+    """<z, e_n> + b_n, BERT4Rec's equation 7: loss, gradient and ranking have one and the same logits."""
+    many = 0 if isinstance(loss, CrossEntropy) else 5
+    made, (z, items, label) = task(item_bias=True, loss=loss, negatives=many), drawn()
+    assert made.item_bias is not None
+    torch.nn.init.normal_(made.item_bias)
+    made.draw = lambda target: torch.arange(5)  # type: ignore[method-assign]
+    found = made.learn(Read(z, items), {"next": label})
+    scores = (logits(made, z, items) + made.item_bias).flatten(0, 1)
+    answer = label.flatten()
+    if many:  # what was drawn is the list, and the target where it is not among them
+        listed = torch.arange(ITEMS) < 5
+        scores = scores.masked_fill(~(listed | (torch.arange(ITEMS) == answer[:, None])), -torch.inf)
+    expected = F.cross_entropy(scores, answer, ignore_index=-1)
+    torch.testing.assert_close(found, expected)
+    (slope,), (wanted,) = (torch.autograd.grad(loss, [made.item_bias]) for loss in (found, expected))
+    torch.testing.assert_close(slope, wanted)
+    ranked = made(z[:, 0], items)
+    torch.testing.assert_close(ranked - ranked[:, :1], (s := logits(made, z[:, 0], items) + made.item_bias) - s[:, :1])
