@@ -19,14 +19,14 @@ def read(
     key: str,
     columns: Mapping[str, Column] | None,
     known_after: Sequence[str],
-    seconds: Callable[[Raw, str], pl.Series],
+    seconds: Callable[[Raw, str, str], pl.Series],
     time_unit: str,
 ) -> Attributes:
     """Attributes of the users or items (``kind``) in a file; None if it has no more than their names.
 
     Args:
         key: column that names them. columns: what the others mean; None: each but those of ``known_after`` is an id.
-        seconds: moments of a column of dates.
+        seconds: moments of a column of dates of a format.
 
     Raises:
         UserError: no such key, or a column of a name that cannot be. DataError: values that do not fit their columns.
@@ -55,14 +55,14 @@ def read(
 
 
 def _attribute(
-    raw: Raw, name: str, column: Column, seconds: Callable[[Raw, str], pl.Series], time_unit: str
+    raw: Raw, name: str, column: Column, seconds: Callable[[Raw, str, str], pl.Series], time_unit: str
 ) -> dict[str, pl.Series]:
     """An attribute as `graftrec.data.content` takes it; a date becomes several."""
     if column.kind == "number":
         values = typed.number(raw, name).fill_nan(None)
         return {name: values if column.fill is None else values.fill_null(column.fill)}
     if column.kind == "date":
-        return file_columns.date_parts(raw, name, column, seconds(raw, name), time_unit)
+        return file_columns.date_parts(raw, name, column, seconds(raw, name, column.format), time_unit)
     if column.kind == "vector":
         matrix, there = file_columns.vectors(raw, name, column, {}, True)
         rows = [vector if known else None for vector, known in zip(matrix.tolist(), there, strict=True)]

@@ -10,7 +10,7 @@ import polars as pl
 
 from graftrec.data import typed
 from graftrec.data.raw import Raw, refuse
-from graftrec.data.table import Column, Floats
+from graftrec.data.table import Column, Floats, Ints
 from graftrec.data.times import Clock
 from graftrec.errors import DataError
 
@@ -26,6 +26,7 @@ class State:
         clocks: of each column of times. widths: of vectors. types: of ids, and the file that had them first.
         refused: reason -> rows that were dropped. cut: column of lists -> rows that have too many values.
         long: column -> ids that are too long. low, high: first and last time, days.
+        below: first row, and nanoseconds of it and those after it, of the batches that have such.
     """
 
     clocks: dict[str, Clock] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class State:
     long: dict[str, int] = field(default_factory=dict)
     low: float = np.inf
     high: float = -np.inf
+    below: list[tuple[int, Ints]] = field(default_factory=list)
 
 
 def ids(raw: Raw, column: str, whole: set[str], state: State) -> pl.Series:

@@ -42,6 +42,7 @@ class Column:
         log: a number x becomes sign(x) log(1 + |x|).
         buckets: a number becomes an id: quantiles of the training rows; words of a text are hashed into so many ids.
         parts: of a date: hour, weekday, day, month, year (UTC).
+        format: of a date that is written in another way than ISO 8601, in the words of ``strptime``: ``%m/%d/%Y``.
         separator: between the values of a text field that holds several.
         length: most values of ``ids`` and ``text`` (the first are kept) and of ``history`` (the newest are kept).
 
@@ -60,6 +61,7 @@ class Column:
     parts: Sequence[str] = ("hour", "weekday")
     separator: str = "|"
     length: int = 20
+    format: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -78,6 +80,8 @@ class Column:
             raise ValueError(f"parts should be of {', '.join(DATE_PARTS)}. Found {odd[0]}.")
         if self.kind != "number" and (self.log or self.clip or self.outliers or self.fill is not None):
             raise ValueError(f"fill, clip, outliers and log are for numbers, and this is kind={self.kind}")
+        if self.format and self.kind != "date":
+            raise ValueError(f"format is for dates, and this is kind={self.kind}")
         if self.buckets and self.kind not in ("number", "text"):
             raise ValueError(f"buckets are for numbers and text, and this is kind={self.kind}")
 

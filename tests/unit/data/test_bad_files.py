@@ -33,7 +33,7 @@ def table(path: str) -> list[tuple[object, ...]]:
     raw = readers.read(path, COLUMNS)
     typed = [
         *(readers.words(raw, column) for column in ("user", "item")),
-        readers.seconds(raw, "ts", 1.0),
+        readers.seconds(raw, "ts", "s"),
         readers.binary(raw, "label"),
         readers.number(raw, "price"),
     ]
@@ -53,13 +53,13 @@ def columns(
 
 
 def seconds(raw: readers.Raw, column: str) -> pl.Series:
-    return readers.seconds(raw, column, 1.0)
+    return readers.seconds(raw, column, "s")
 
 
 def in_batches(path: str) -> None:
     clock = readers.Clock()
     for raw in readers.batches(path, ["ts"], rows=2):
-        readers.seconds(raw, "ts", 1.0, clock)
+        readers.seconds(raw, "ts", "s", clock)
 
 
 @dataclass(frozen=True)

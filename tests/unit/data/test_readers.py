@@ -265,11 +265,11 @@ def test_times_are_the_same_however_they_are_written() -> None:
         ["2020-01-01 12:00:00"], ["2020-01-01T12:00:00Z"], ["2020-01-01T14:00:00+02:00"], ["1577880000"],
         [1577880000], [1577880000.0], [moment], pl.Series([moment]).dt.convert_time_zone("Asia/Tokyo"),
     ):  # fmt: skip
-        assert readers.seconds(raw_of(x=values), "x", 1.0).to_list() == [moment.timestamp()]
-    assert readers.seconds(raw_of(x=[date(1969, 12, 31)]), "x", 1.0).to_list() == [-86400.0]
-    assert readers.seconds(raw_of(x=[18262, None]), "x", 86400.0).to_list() == [18262 * 86400.0, None]
-    assert readers.seconds(raw_of(x=["", "2020-01-01"]), "x", 1.0).to_list() == [None, 1577836800.0]
-    assert readers.seconds(raw_of(x=[None, None]), "x", 1.0).to_list() == [None, None]
+        assert readers.seconds(raw_of(x=values), "x", "s").to_list() == [moment.timestamp()]
+    assert readers.seconds(raw_of(x=[date(1969, 12, 31)]), "x", "s").to_list() == [-86400.0]
+    assert readers.seconds(raw_of(x=[18262, None]), "x", "days").to_list() == [18262 * 86400.0, None]
+    assert readers.seconds(raw_of(x=["", "2020-01-01"]), "x", "s").to_list() == [None, 1577836800.0]
+    assert readers.seconds(raw_of(x=[None, None]), "x", "s").to_list() == [None, None]
 
 
 def test_units_are_checked_over_batches() -> None:
@@ -281,9 +281,9 @@ def test_units_are_checked_over_batches() -> None:
     for values, wrong in (([1.6e12], ""), ([0.0, None], ""), ([1.7e12, 1.6e9], r"a\.csv:3  x: two units")):
         if wrong:
             with pytest.raises(DataError, match=wrong):
-                readers.seconds(raw_of(x=values), "x", 1e-3, clock)
+                readers.seconds(raw_of(x=values), "x", "ms", clock)
         else:
-            readers.seconds(raw_of(x=values), "x", 1e-3, clock)
+            readers.seconds(raw_of(x=values), "x", "ms", clock)
     assert (clock.low, clock.high, clock.kind) == (1.6e12, 1.6e12, "number")
 
 

@@ -23,21 +23,25 @@ from graftrec.data.file_settings import columns_of, made_of, wrong_attributes, w
 from graftrec.data.names import wrong_name
 from graftrec.data.raw import Raw
 from graftrec.data.table import DAY, Column, Floats, Interactions, LabelKind
-from graftrec.data.times import Clock, seconds
+from graftrec.data.times import UNITS, Clock, Moments, moments, plausible, told_apart, wrong_format
 from graftrec.errors import DataError
 
-UNITS = {"s": 1.0, "ms": 1e-3, "days": DAY, "order": DAY}
 ROWS = 200_000  # read at a time
 CACHED = 32_000_000  # bytes of files, from which on a second start is worth a cache
 
 
 @dataclass(frozen=True, eq=False)
 class Typed:
-    """Rows of a batch: a frame and vectors as `Builder` takes them, and where features that must be there are not."""
+    """Rows of a batch: a frame and vectors as `Builder` takes them, and where features that must be there are not.
+
+    Args:
+        below: nanoseconds of the times below a microsecond, if there are such.
+    """
 
     frame: pl.DataFrame
     vectors: dict[str, Floats]
     absent: dict[str, pl.Series]
+    below: pl.Series | None = None
 
 
 class Files(Dataset):
@@ -51,8 +55,10 @@ class Files(Dataset):
         domain: column that tells domains apart: of the rows, or an attribute of the items or users.
         split: column of the official split: train, val or test.
         weight: column of the rows' weights, positive.
-        time_unit: of a numeric ``time``: ``s``, ``ms``, ``days``, or ``order`` where it only says what came first;
-            dates need none.
+        time_unit: of a numeric ``time``: ``s``, ``ms``, ``us``, ``ns``, ``days``, or ``order`` where it only says what
+            came first; dates need none.
+        time_format: how ``time`` is written where that is neither a number of ``time_unit`` nor ISO 8601, in the words
+            of ``strptime``: ``%Y%m%d``, ``%m/%d/%Y %H:%M``.
         features: column -> kind, or a mapping with ``kind`` and options; see `Column`.
         labels: column -> ``binary``, ``number`` or ``category``.
         known_after: columns that are known only after the row's outcome, such as how long a video was watched: none of
@@ -94,7 +100,10 @@ class Files(Dataset):
         unique: bool = False,
         name: str = "files",
         cache: str = "",
+        time_format: str = "",
     ) -> None:
+        if time_format and (wrong := wrong_format(time_format)):
+            raise ValueError(f"time_format {wrong}. Found {time_format!r}.")
         if time_unit not in UNITS:
             raise ValueError(f"time_unit should be one of {', '.join(UNITS)}. Found {time_unit}.")
         if wrong := wrong_name(name):
@@ -106,7 +115,8 @@ class Files(Dataset):
         self.paths = [(path, 0), *((more, at) for more, at in ((val, 1), (test, 2)) if more)]
         if split and len(self.paths) > 1:
             raise ValueError("split, a column, and val or test, files, say the same twice.")
-        self.path, self.name, self.time_unit, self.unique = path, name, time_unit, unique
+        self.path, self.name, self.unique = path, name, unique
+        self.time_unit, self.time_format = time_unit, time_format
         named = {"user": user, "item": item, "time": time, "basket": basket, "domain": domain}
         named |= {"split": split, "weight": weight}
         self.keys = {role: column for role, column in named.items() if column}
@@ -157,7 +167,7 @@ class Files(Dataset):
         attributes = {
             kind: file_attributes.read(
                 kind, path, self.keys[kind], self.attribute_columns[kind], self.known_after,
-                lambda raw, column: self._seconds(raw, column, State()), self.time_unit,
+                lambda raw, column, format: self._moments(raw, column, format, State()).seconds, self.time_unit,
             )
             for kind, path in self.attributes.items()
             if path
@@ -175,6 +185,8 @@ class Files(Dataset):
                     frame = typed_rows.frame.filter(pl.Series(kept))
                     if len(frame):
                         self._count(frame, state)
+                        if typed_rows.below is not None:
+                            state.below.append((builder.size, typed_rows.below.to_numpy()[kept]))
                         builder.add(frame, {name: values[kept] for name, values in typed_rows.vectors.items()})
             if not builder.size:
                 raise DataError("DATA-010", f"{self.path}: 0 rows to use{_reasons(state.refused)}")
@@ -189,6 +201,11 @@ class Files(Dataset):
                 unique=self.unique,
                 refused=state.refused,
             )
+        if state.below and data.time is not None:
+            below = np.zeros(data.size, np.int64)
+            for start, values in state.below:
+                below[start : start + len(values)] = values
+            data = replace(data, time=told_apart(np.array(data.time), below))
         data = replace(data, notes=(*_zeros(data), *self._notes(state)))
         if self.duplicates == "drop":
             data = deduplicated(data)
@@ -231,6 +248,7 @@ class Files(Dataset):
         found: dict[str, pl.Series] = {}
         vectors: dict[str, Floats] = {}
         absent: dict[str, pl.Series] = {}
+        below: pl.Series | None = None
 
         def read(made: Callable[[], None]) -> None:
             try:
@@ -239,8 +257,10 @@ class Files(Dataset):
                 problems.append(error)
 
         def key(role: str, column: str) -> None:
+            nonlocal below
             if role == "time":
-                found[role] = self._seconds(raw, column, state) / DAY
+                moment = self._moments(raw, column, self.time_format, state)
+                found[role], below = moment.seconds / DAY, moment.below
             elif role == "weight":
                 found[role] = typed.weight(raw, column)
             elif role == "split":
@@ -252,9 +272,9 @@ class Files(Dataset):
             if column.kind == "vector":
                 vectors[name], there = file_columns.vectors(raw, name, column, state.widths, column.missing == "drop")
             elif column.kind == "date":
-                moments = self._seconds(raw, name, state)
-                found.update(file_columns.date_parts(raw, name, column, moments, self.time_unit))
-                there = moments.is_not_null()
+                dates = self._moments(raw, name, column.format, state).seconds
+                found.update(file_columns.date_parts(raw, name, column, dates, self.time_unit))
+                there = dates.is_not_null()
             elif column.kind in ("ids", "history"):
                 found[name] = file_columns.lists(raw, name, column, whole, state)
                 there = found[name].list.len() > 0
@@ -301,11 +321,12 @@ class Files(Dataset):
             found["event"] = file_columns.events_of(shown, self.events)
         if len(self.paths) > 1:
             found["split"] = pl.Series([part], dtype=pl.Int8).new_from_index(0, len(raw.frame))
-        return Typed(pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors, absent)
+        return Typed(pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors, absent, below)
 
-    def _seconds(self, raw: Raw, column: str, state: State) -> pl.Series:
-        found = seconds(raw, column, UNITS[self.time_unit], state.clocks.setdefault(column, Clock()))
-        return found.set(~found.is_finite().fill_null(True), None)
+    def _moments(self, raw: Raw, column: str, format: str, state: State) -> Moments:
+        found = moments(raw, column, self.time_unit, state.clocks.setdefault(column, Clock()), format)
+        finite = found.seconds.is_finite().fill_null(True)
+        return found if finite.all() else Moments(found.seconds.set(~finite, None), found.below)
 
     def _complete(self, rows: Typed, state: State) -> np.ndarray:
         """Rows (n,) bool that have all keys and the features that must be there; the others are counted."""
@@ -337,7 +358,7 @@ class Files(Dataset):
             column = self.features[name]
             side = "newest" if column.kind == "history" else "first"
             found.append(f"{name}: {count:,} rows have more than {column.length} values; the {side} are kept")
-        return found
+        return [*found, *(note for column, clock in state.clocks.items() for note in clock.notes(column))]
 
     def _check_dates(self, state: State) -> None:
         """DataError unless the times are dates."""
@@ -345,9 +366,18 @@ class Files(Dataset):
             for moment in (state.low, state.high):
                 datetime.fromtimestamp(moment * DAY, timezone.utc)
         except (ValueError, OverflowError, OSError):
+            fits = [unit for unit, scale in UNITS.items() if unit != "order" and self._fits(state, scale)]
+            hint = f"in {' and in '.join(fits)} it is one" if fits else "try another, or time_format"
+            low, high = (f"{moment * DAY / UNITS[self.time_unit]:.0f}" for moment in (state.low, state.high))
             raise DataError(
-                "DATA-042", f"{self.path}: '{self.keys['time']}' is no date in time_unit={self.time_unit}; try another"
+                "DATA-042",
+                f"{self.path}: '{self.keys['time']}' is no date in time_unit={self.time_unit} ({low} to {high}); "
+                f"{hint}",
             ) from None
+
+    def _fits(self, state: State, scale: float) -> bool:
+        """Whether numbers of another unit, ``scale`` seconds, would be of about our time, the first and the last."""
+        return plausible(*(moment * DAY / UNITS[self.time_unit] * scale for moment in (state.low, state.high)))
 
     def _domain_of(self) -> pl.DataFrame | None:
         """The domain of each user or item (user or item, domain), where it is an attribute of theirs."""
