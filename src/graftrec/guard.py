@@ -2,13 +2,19 @@
 
 So it is checked whole, wherever it comes from: no callbacks, launchers and sweepers of ours and of Hydra's own plugins,
 nothing built inside of those, and logging as the packages of Hydra have it. What runs commands or sets the environment
-has to be typed; no file can say it.
+has to be typed; no file can say it. Every other text, also one that is referred to, consists of what its place allows
+(`graftrec.texts`), and no folder, launcher or study has a secret in its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
+
+from graftrec.data.names import wrong_name
+from graftrec.redaction import shown
+from graftrec.texts import wrong_line, wrong_lines, wrong_part, wrong_storage, wrong_word
 
 PLUGINS = {
     "launcher": (
@@ -35,6 +41,19 @@ LOG_CLASSES = ("logging.StreamHandler", "logging.FileHandler", "logging.NullHand
 LOG_FACTORIES = ("colorlog.ColoredFormatter",)  # of hydra-colorlog
 LOG_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 LOG_FILES = ("${hydra.runtime.output_dir}/${hydra.job.name}.log", "hydra-${hydra.job.name}.log")
+TEXTS: dict[str, Callable[[str], str]] = {  # below a key of hydra -> what is wrong with a text; the first that fits
+    "job.name": lambda text: (why := wrong_name(text)) and f"{why}, found {text!r}",
+    "sweep.subdir": wrong_part,
+    "sweeper.storage": wrong_storage,
+    "sweeper.study_name": wrong_word,
+    "launcher": wrong_word,
+    "help": wrong_lines,
+    "hydra_help": wrong_lines,
+    "": wrong_line,
+}
+NAMES = ("job.name", "run", "sweep", "launcher", "sweeper.study_name")  # what others see: without secrets
+HYDRAS = ("hydra.overrides", "hydra.runtime", "hydra.job.override_dirname")  # what Hydra itself writes there
+LATER = re.compile(r"\$\{(hydra\.job\.(id|num|name)|hydra\.runtime\.output_dir|fingerprint:(sweep)?)\}")  # a job knows
 
 
 def problems_of_hydra(hydra: Any, typed: Collection[str]) -> list[str]:
@@ -60,7 +79,7 @@ def problems_of_hydra(hydra: Any, typed: Collection[str]) -> list[str]:
         found += [
             f"{at}: is taken from the command line only, as it can run commands; type it there"
             for at in _said(value, f"hydra.{key}")
-            if not any(at == name or at.startswith(f"{name}.") for name in typed)
+            if not _is_below(at, typed)
         ]
     params = (tree.get("sweeper") or {}).get("params") if isinstance(tree.get("sweeper"), Mapping) else None
     if params is not None and not isinstance(params, Mapping):
@@ -68,9 +87,10 @@ def problems_of_hydra(hydra: Any, typed: Collection[str]) -> list[str]:
     for key in params if isinstance(params, Mapping) else ():
         if str(key).lstrip("+~").startswith("hydra"):
             found.append(f"hydra.sweeper.params.{key}: a sweep is over settings of a job, not of Hydra; type it")
-    name = str(tree.get("job", {}).get("name", ""))
-    if name != "???" and (set(name) & set("/\\\0") or name in (".", "..")):
-        found.append(f"hydra.job.name: should be a name without separators, found {name!r}")
+    own = [f"hydra.{key}" for key in TYPED]  # whose commands are what was typed
+    for at, text in _texts(hydra, "hydra"):
+        if not _is_below(at, HYDRAS) and not _is_below(at, own):
+            found += _problems_of_text(at, text)
     for key, value in tree.items():
         if key not in PLUGINS:
             found += [f"hydra.{key}{at}: nothing is built here; remove it" for at in _targets(value)]
@@ -89,6 +109,41 @@ def _problems_of_plugin(kind: str, names: Collection[str], tree: Any, hydra: Any
         if key != "_target_":
             yield from (f"hydra.{kind}.{key}{at}: nothing is built here; remove it" for at in _targets(value))
     yield from (f"{key}: should be written out, not referred to" for key in _referred(hydra[kind], f"hydra.{kind}"))
+
+
+def _is_below(at: str, keys: Collection[str]) -> bool:
+    return any(at == key or at.startswith(f"{key}.") for key in keys)
+
+
+def _texts(node: Any, at: str) -> Iterator[tuple[str, str]]:
+    """Every name of a key and every text with its full key, as the job will have it: what it refers to is looked up."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for key in range(len(node)) if OmegaConf.is_list(node) else list(node):
+        here = f"{at}.{key}"
+        if isinstance(key, str) and not key.isprintable():
+            yield f"{at}.{key!r}", key
+        if OmegaConf.is_missing(node, key):
+            continue
+        try:
+            value = node[key]
+        except OmegaConfBaseException:
+            value = LATER.sub("", str(node._get_node(key)._value()))
+        if not OmegaConf.is_config(value):
+            yield from ((here, value),) if isinstance(value, str) else ()
+        elif not OmegaConf.is_interpolation(node, key):
+            yield from _texts(value, here)
+
+
+def _problems_of_text(at: str, text: str) -> Iterator[str]:
+    wrong = next(wrong for key, wrong in TEXTS.items() if not key or _is_below(at, [f"hydra.{key}"]))
+    if "${" in text:
+        yield f"{at}: refers to what is not there, found {text!r}"
+    elif text and (why := wrong(text)):
+        yield f"{at}: {why}"
+    elif _is_below(at, [f"hydra.{key}" for key in NAMES]) and shown(text) != text:
+        yield f"{at}: holds a secret, and everybody can see it there; leave the secret out"
 
 
 def _targets(tree: Any, at: str = "") -> Iterator[str]:
