@@ -21,7 +21,7 @@ from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.rowwise import RowWise
 from graftrec.redaction import redact
 from graftrec.schema import Edges, Schema, Stream
-from graftrec.tasks.base import Task, joint, known, prior_of, within
+from graftrec.tasks.base import Task, joint, known, prior_of, spread_of, within
 from graftrec.transfer.base import ROLES, Phase
 from graftrec.trunks.base import Trunk
 
@@ -204,6 +204,7 @@ def assemble(
             task,
             label=label,
             prior=prior_of(label, drawn[0] if len(drawn) == 1 else torch.stack(drawn, -1)),
+            spread=spread_of(label, drawn[0]),
             classes=outputs,
             in_dim=trunk.out_dim if name in reading else len(encoder.field_names(stream)) * encoder.width,
             item_dim=encoder.width if ranked else 0,

@@ -19,13 +19,15 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor, nn
 
-from graftrec import manifest
+from graftrec import files, manifest
 from graftrec.errors import FULL, DataError, UserError
 from graftrec.faults import strike
 from graftrec.files import no_space, whole
+from graftrec.transfer.base import ROLES
 
-SCHEMA = 2  # of what a checkpoint holds beside Lightning's own keys, all of it under "graftrec"
+SCHEMA = 3  # of what a checkpoint holds beside Lightning's own keys, all of it under "graftrec"
 ENTRIES = 100_000  # tensors of a checkpoint
+SPREAD = ("tasks.regression.Regression", "tasks.quantiles.Quantiles")  # classes that learn numbers of one size
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
@@ -103,7 +105,7 @@ def verify(path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a checkpoint and its line in the manifest."""
     listed = manifest.read(path.parent)
-    path.unlink(missing_ok=True)
+    files.remove(path)
     if listed.files.pop(path.name, None):
         listed.write(path.parent)
 
@@ -116,11 +118,35 @@ def weights(path: Path) -> dict[str, Tensor]:
 
 def configuration(path: Path) -> dict[str, Any]:
     """The tree that a checkpoint's model was built from; see `load`. Whatever else it says of a model is not read."""
-    tree = load(path).get("hyper_parameters")
+    return configuration_in(load(path), path)
+
+
+def configuration_in(loaded: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The same of a checkpoint that is loaded."""
+    tree = loaded.get("hyper_parameters")
     tree = tree.get("config") if isinstance(tree, dict) else None
     if not isinstance(tree, dict):
         raise DataError("CKPT-002", f"{path}: holds no configuration, so no model can be made of it")
     return tree
+
+
+def belongs_to(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a checkpoint says of its data; an older one, or a stranger's, may say nothing."""
+    ours = loaded.get("graftrec")
+    found = ours.get("data") if isinstance(ours, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def check_data(loaded: Mapping[str, Any], data: Mapping[str, Any], where: str) -> None:
+    """DataError where weights belong to other data than ``data``: a row of a table is then of somebody else."""
+    theirs = belongs_to(loaded).get("fingerprint")
+    if theirs is not None and theirs != data.get("fingerprint"):
+        raise DataError(
+            "CKPT-008",
+            f"{where}: these weights were trained on other data (fingerprint {theirs}) than there are now "
+            f"({data.get('fingerprint')}): an id, a row or a label has changed, and items would be scored with others' "
+            "weights; bring the data back as they were, or train again",
+        )
 
 
 def check_fit(state: Mapping[str, Tensor], module: nn.Module, where: str) -> None:
@@ -174,7 +200,19 @@ def _from_1(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
     return {**loaded, "graftrec": {**loaded["graftrec"], "schema": 2}}
 
 
-MIGRATIONS = {0: _from_0, 1: _from_1}  # from a schema to the next
+def _from_2(loaded: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """Numbers were learnt in the label's own unit, which is a spread of 1: these weights say what they did."""
+    tree = configuration_in(loaded, path)
+    state = dict(loaded["state_dict"])
+    for role in ROLES:
+        tasks = tree.get(role)
+        for name, task in tasks.items() if isinstance(tasks, Mapping) else ():
+            if isinstance(task, Mapping) and str(task.get("_target_")).endswith(SPREAD):
+                state[f"tasks.{name}.spread"] = torch.ones(())
+    return {**loaded, "state_dict": state, "graftrec": {**loaded["graftrec"], "schema": 3}}
+
+
+MIGRATIONS = {0: _from_0, 1: _from_1, 2: _from_2}  # from a schema to the next
 
 
 def _opened(path: str | Path) -> IO[bytes]:

@@ -35,7 +35,7 @@ SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group 
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "edges"}
 KNOWN |= {"sparse", "params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config"}
-KNOWN |= {"group", "again", "behaviours"}
+KNOWN |= {"group", "again", "behaviours", "spread"}
 
 
 # The run's own keys, which no constructor checks: type, condition, words.

@@ -310,7 +310,8 @@ def test_a_checkpoint_of_this_schema_still_serves(shop: Path, joint: Run, tmp_pa
     """``schema_2`` is what the run of this file left when schema 2 began."""
     old = GOLDEN / "schema_2" / BEST
     found, tree = load(old), configuration(old)
-    assert found["graftrec"]["schema"] == 2
+    assert found["graftrec"]["schema"] == checkpoint.SCHEMA
+    assert float(weights(old)["tasks.relevance.spread"]) == 1  # numbers were learnt in their own unit
     tree["dataset"] |= {"path": f"{shop}/lines.parquet"}
     tree["dataset"] |= {"items": f"{shop}/products.parquet", "users": f"{shop}/households.parquet"}
     module = assemble(tree, joint.protocol, ROLES, 0)

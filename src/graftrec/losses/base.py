@@ -22,6 +22,7 @@ class Loss(nn.Module, ABC):
     of: Literal["logits", "prediction"] = "logits"  # what the first argument is: raw logits, or the task's prediction
     kinds: tuple[str, ...]  # of labels that it is defined for
     form: Form = "one"  # a task says which it gives
+    in_unit = False  # True: the unit of a number has a meaning in it, so labels are not scaled for it
 
     @abstractmethod
     def forward(self, output: Tensor, label: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class Huber(Loss):
 
     of = "prediction"
     kinds = ("number",)
+    in_unit = True
 
     def __init__(self, delta: float = 1.0) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ class LogSquared(Loss):
 
     of = "prediction"
     kinds = ("number",)
+    in_unit = True
 
     def forward(self, output: Tensor, label: Tensor) -> Tensor:
         return (symlog(output.float()) - symlog(label)) ** 2

@@ -190,7 +190,8 @@ def numbers(prediction: Tensor, label: Tensor) -> dict[str, Value]:
 
     ``prediction`` is (n,) finite (ValueError), ``label`` is (n,), NaN where missing (left out). Tied values share their
     mean rank, in float64: torchmetrics 1.9.0 adds ranks up in int32, which overflows from some 65,000 equal values on.
-    ``r2`` is 1 - squared errors over those of the labels' own mean.
+    ``r2`` is 1 - squared errors over those of the labels' own mean, whatever their size: torchmetrics takes sums below
+    1e-4 for 0.
     """
     _check_rows(prediction, label)
     kept = ~label.isnan()
@@ -209,7 +210,7 @@ def numbers(prediction: Tensor, label: Tensor) -> dict[str, Value]:
         "rmse": _value(tm.mean_squared_error(prediction, label, squared=False)),
         "mae": _value(tm.mean_absolute_error(prediction, label)),
         "spearman": spearman,
-        "r2": constant or _value(tm.r2_score(prediction, label)),
+        "r2": constant or _value(1 - ((prediction - label) ** 2).sum() / ((label - label.mean()) ** 2).sum()),
     }
 
 

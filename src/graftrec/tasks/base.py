@@ -33,7 +33,7 @@ class Task(nn.Module, ABC):
             conversions among what was clicked. row_weight: a ``number`` column of the stream, at least 0, that
             multiplies the loss of a row, above the dataset's own row weights.
         given: another task of the same stream, whose logits `loss` sees as well.
-        label, prior: of the column (completed by the program); see `joint` and `prior_of`.
+        label, prior, spread: of the column (completed by the program); see `joint`, `prior_of` and `spread_of`.
     """
 
     ranks = False  # True: evaluated on rankings of a catalogue, else on rows
@@ -126,9 +126,14 @@ class Task(nn.Module, ABC):
         label = self.labels(batch)
         mask = known(label)
         logits = logits - batch["log_q"] if "log_q" in batch and label.ndim > 1 else logits
-        output = logits if self.criterion.of == "logits" else self.predict(logits)
-        values, counted = self.criterion.measure(output, torch.where(mask, label, torch.zeros_like(label)), mask)
+        output = logits if self.criterion.of == "logits" else self.scaled(self.predict(logits))
+        label = self.scaled(torch.where(mask, label, torch.zeros_like(label)))
+        values, counted = self.criterion.measure(output, label, mask)
         return self.mean(values, counted, batch)
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Predictions or labels as the loss compares them: as they are, unless the task says otherwise."""
+        return values
 
     def must(self, given: Tensor | None) -> Tensor:
         """The logits of the task that this one is ``given``; ValueError where that task did not run."""
@@ -224,6 +229,16 @@ def prior_of(label: Label, values: Tensor) -> Tensor:
     if label.kind == "number":
         return kept.mean() if len(kept) else torch.zeros(())
     return ((kept.sum() + 1) / (len(kept) + 2)).logit()
+
+
+def spread_of(label: Label, values: Tensor) -> Tensor:
+    """The standard deviation of a number's training labels ``values``; 1 of other labels, and where none differ.
+
+    A head learns numbers of this size: whether a label is in euros or in cents is nothing that a step should notice.
+    """
+    kept = values[~values.isnan()].double() if label.kind == "number" else torch.zeros(0)
+    spread = kept.std().float() if len(kept) > 1 else torch.zeros(())
+    return spread if spread > 0 and spread.isfinite() else torch.ones(())
 
 
 def gathered(parts: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:

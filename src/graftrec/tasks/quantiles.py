@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from graftrec.heads.base import Head
@@ -24,7 +25,8 @@ class Quantiles(RowTask):
     Lin et al., Conditional Quantile Estimation for Uncertain Watch Time in Short-Video Recommendation, 2024,
     https://arxiv.org/abs/2407.12223, its strategy "conditional expectation". Each quantile stands for the part of
     (0, 1) that is nearest to its level. Where we differ: nothing keeps quantiles from crossing, which no expectation
-    notices, and the head starts at the mean of the label.
+    notices, and the head starts at the mean of the label. It learns a label divided by the ``spread`` that it has in
+    training; predictions and metrics are in its unit.
 
     Q is 20; ``head.classes`` sets another number.
     """
@@ -45,8 +47,13 @@ class Quantiles(RowTask):
         space: str = "",
         row_weight: str = "",
         prior: Tensor | None = None,
+        spread: Tensor | None = None,
     ) -> None:
+        size = torch.ones(()) if spread is None else spread
+        prior = None if prior is None else prior / size
         super().__init__(head, loss, stream, column, label, reads, weight, space, row_weight, prior=prior)
+        self.register_buffer("spread", size)
+        self.spread: Tensor
         if not isinstance(loss, Quantile):
             raise ValueError(f"loss should be losses.quantile.Quantile. Found {type(loss).__name__}.")
         self.levels = loss
@@ -57,7 +64,10 @@ class Quantiles(RowTask):
         return COUNT
 
     def predict(self, logits: Tensor) -> Tensor:
-        return (logits.float() * self.levels.shares(logits)).sum(-1)
+        return (logits.float() * self.levels.shares(logits)).sum(-1) * self.spread
+
+    def scaled(self, values: Tensor) -> Tensor:
+        return values / self.spread
 
     def metrics(self, seen: Mapping[str, Tensor]) -> dict[str, Value]:
         prediction, label = seen["prediction"], seen["label"]

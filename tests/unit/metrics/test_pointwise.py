@@ -110,6 +110,16 @@ def test_numbers_agree_with_sklearn_and_scipy(generator):
     assert found["r2"].value == pytest.approx(sk.r2_score(label, prediction))
 
 
+@pytest.mark.parametrize("scale", [3e-4, 1e-12, 1e9])
+def test_r2_of_small_and_large_numbers(generator, scale):
+    """A library's absolute tolerance once made 1.0 of a model that is worse than the mean."""
+    label = torch.from_numpy(generator.random(400)) * scale
+    prediction = torch.full_like(label, float(label.mean()) + scale / 3)
+    found = numbers(prediction, label)["r2"].value
+    assert found == pytest.approx(sk.r2_score(label.numpy(), prediction.numpy()))
+    assert found < 0
+
+
 def test_spearman_with_many_equal_values(generator):
     label = np.zeros(200_000)
     label[:1000] = generator.integers(1, 9, 1000)

@@ -18,6 +18,7 @@ from graftrec.losses.base import Loss
 from graftrec.losses.bce import Bce
 from graftrec.losses.bpr import Bpr
 from graftrec.losses.cross_entropy import CrossEntropy
+from graftrec.losses.huber import Huber
 from graftrec.losses.log_squared import LogSquared
 from graftrec.losses.ordinal import Ordinal as OrdinalLoss
 from graftrec.losses.quantile import Quantile
@@ -25,7 +26,7 @@ from graftrec.losses.squared import Squared
 from graftrec.losses.weighted_logistic import WeightedLogistic
 from graftrec.metrics.pointwise import Value
 from graftrec.schema import Label
-from graftrec.tasks.base import Task, joint, prior_of
+from graftrec.tasks.base import Task, joint, prior_of, spread_of
 from graftrec.tasks.binary import Binary
 from graftrec.tasks.classification import Classification
 from graftrec.tasks.multi_label import MultiLabel
@@ -275,3 +276,39 @@ def test_a_ranking_may_learn_by_lists() -> None:
 def test_the_plain_squared_error_still_fits_what_it_did() -> None:
     for cls, label in ((Binary, YES), (Regression, NUMBER), (Recommendation, YES), (WatchTime, NUMBER)):
         assert task(cls, label, Squared()).criterion.form == "one"
+
+
+# --- the unit of a number
+
+
+@pytest.mark.parametrize(
+    ("cls", "loss"), [(Regression, Squared()), (Regression, Absolute()), (Quantiles, Quantile())], ids=str
+)
+@pytest.mark.parametrize("unit", [1e6, 1e-4, 1e-20])
+def test_a_number_learns_the_same_in_every_unit(cls: type[Any], loss: Loss, unit: float) -> None:
+    """The loss and every step are the same; what is predicted is in the label's unit."""
+    draws = torch.Generator().manual_seed(0)
+    z, label = torch.randn(50, 2, generator=draws), 3 + torch.randn(50, generator=draws)
+    found = []
+    for scale in (1.0, unit):
+        y = label * scale
+        torch.manual_seed(0)
+        own = task(cls, NUMBER, loss, prior=prior_of(NUMBER, y), spread=spread_of(NUMBER, y))
+        value = own.loss(own(z), {"y": y})
+        value.backward()
+        found.append((value, own.head.z.weight.grad, own.predict(own(z)) / scale))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_with_a_unit_of_its_own_sees_the_label_as_it_is() -> None:
+    y = torch.tensor([100.0, 300.0])
+    own = silent(task(Regression, NUMBER, Huber(delta=10.0), prior=prior_of(NUMBER, y), spread=spread_of(NUMBER, y)))
+    torch.testing.assert_close(own.predict(own(torch.zeros(2, 2))), torch.tensor([200.0, 200.0]))
+    assert own.loss(own(torch.zeros(2, 2)), {"y": y}).item() == pytest.approx(10 * (100 - 5))
+
+
+def test_the_spread_of_what_does_not_differ_is_1() -> None:
+    assert [float(spread_of(NUMBER, torch.tensor(values))) for values in ([], [NAN], [2.0], [2.0, 2.0])] == [1.0] * 4
+    assert float(spread_of(YES, torch.tensor([0.0, 1.0]))) == 1
+    assert float(spread_of(NUMBER, torch.tensor([1.0, 3.0, NAN]))) == pytest.approx(2**0.5)
