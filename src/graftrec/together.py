@@ -21,12 +21,14 @@ from graftrec.interactions.base import Interaction
 from graftrec.losses.base import Loss
 from graftrec.losses.gbce import Gbce
 from graftrec.losses.info_nce import InfoNce
+from graftrec.machine import memory
 from graftrec.optimizers.rowwise import RowWise
 from graftrec.schema import Stream
+from graftrec.sharding import Sharded
 from graftrec.tasks.alignment import Alignment
 from graftrec.tasks.base import Task
 from graftrec.transfer.auto import Auto
-from graftrec.transfer.base import Phase
+from graftrec.transfer.base import Phase, Transfer
 from graftrec.trunks.base import Trunk
 
 Tree = Mapping[str, Any]
@@ -49,7 +51,7 @@ def prepared(tree: Tree) -> tuple[Protocol, float]:
 
 def problems_together(tree: Tree) -> list[str]:
     """Everything that a checked tree says and that cannot be right together; no data is needed."""
-    parts = (_interaction, _one_task, _weights, _strengths, _lists, _clipping, _limits)
+    parts = (_interaction, _one_task, _weights, _strengths, _lists, _clipping, _limits, _memory, _sharded)
     return [problem for part in parts for problem in part(tree)]
 
 
@@ -178,6 +180,28 @@ def _limits(tree: Tree) -> Iterator[str]:
         yield (
             f"trainer.limit_test_batches: is {limit}, and simple models are judged on the whole test, so nothing could "
             "be put beside them; set baselines=false"
+        )
+
+
+def _sharded(tree: Tree) -> Iterator[str]:
+    strategy, kind = (tree.get("trainer") or {}).get("strategy"), _class(tree["transfer"], Transfer)
+    if isinstance(strategy, Mapping) and _is(strategy, Sharded) and kind.whole_weights:
+        yield (
+            f"trainer.strategy: every process has a part of each weight, and {kind.__name__} needs them whole; set "
+            "trainer=ddp"
+        )
+
+
+def _memory(tree: Tree) -> Iterator[str]:
+    """Negatives of a whole batch that no memory holds: an id and a vector for each."""
+    drawn, there = _argument(tree["candidates"], "negatives"), memory()
+    rows, width = _argument(tree["protocol"], "batch_size"), _argument(tree["encoder"], "width")
+    size = rows * drawn * (8 + 4 * width)
+    ranks = any(_class(task, Task).ranks and not _class(task, Task).over_catalogue for task in _tasks(tree).values())
+    if ranks and there is not None and size > there:
+        yield (
+            f"candidates.negatives: {drawn:,} for each of {rows:,} rows of a batch need {size / 2**30:,.0f} GiB, and "
+            f"this machine has {there / 2**30:,.0f} GiB; set fewer, or a smaller protocol.batch_size"
         )
 
 

@@ -37,6 +37,8 @@ CASES = {
         ["source.interest.weight: is 0.5, which NashMtl .* set source.interest.weight=1, or balancer=sum"],
     ),
     "after a warm-up": (["balancer=stch", *EVEN, "lambda_shared=3"], ["lambda_shared: is 3, which Stch"]),
+    "parts of LoRA": (["trainer=fsdp", "transfer=lora"], ["trainer.strategy: .* LoRA needs .* set trainer=ddp"]),
+    "parts of L2SP": (["trainer=fsdp", "transfer=l2_sp"], ["trainer.strategy: .* L2SP needs them whole"]),
     "rise": (
         [*CROSSING, "balancer=geometric", "++shared.align_mmd.rise=ramp"],
         ["shared.align_mmd.rise: is a factor .* set shared.align_mmd.rise=constant"],

@@ -126,6 +126,8 @@ class Phase:
 class Transfer(ABC):
     """An ordered training plan."""
 
+    whole_weights = False  # True: it reads or changes weights outside a step's forward, which FSDP2 has in parts there
+
     @abstractmethod
     def phases(self) -> list[Phase]:
         """The phases in order; the last one leaves the model that is evaluated."""

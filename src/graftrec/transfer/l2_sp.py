@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graftrec.errors import UserError
 from graftrec.nn.decay import undecayed
 from graftrec.optimizers.rowwise import summed
 from graftrec.transfer.base import Means, Past, Phase, Transfer, at_least_one
@@ -33,6 +32,8 @@ class L2SP(Transfer):
     Args:
         pretrain, finetune: epochs of the phases. alpha, beta: at least 0.
     """
+
+    whole_weights = True
 
     def __init__(self, pretrain: int = 2, finetune: int = 4, alpha: float = 0.1, beta: float = 0.01) -> None:
         at_least_one(pretrain=pretrain, finetune=finetune)
@@ -75,9 +76,6 @@ class Pull(Means):
         self._pulls = {parameter: pull for parameter, pull in self._pulls.items() if parameter.requires_grad}
 
     def optimized_by(self, optimizer: torch.optim.Optimizer) -> None:
-        stepped = {parameter for group in optimizer.param_groups for parameter in group["params"]}
-        if not self._pulls.keys() <= stepped:
-            raise UserError("transfer=l2_sp should have whole weights. Found some that are shared out over processes")
         optimizer.register_step_post_hook(self._pull)
 
     @torch.no_grad()

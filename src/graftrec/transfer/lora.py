@@ -30,6 +30,8 @@ class LoRA(Transfer):
         pretrain, finetune: epochs of the phases. rank: r. alpha: scale over r.
     """
 
+    whole_weights = True
+
     def __init__(self, pretrain: int = 2, finetune: int = 4, rank: int = 8, alpha: float = 16.0) -> None:
         at_least_one(pretrain=pretrain, finetune=finetune, rank=rank)
         if alpha <= 0:
