@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from graftrec import config, guard, redaction
+from graftrec import config, guard
 from graftrec.errors import UserError
 
 OPEN = tuple(f"hydra.sweeper.{kind}_options." for kind in ("sampler", "pruner"))  # mappings that take any key
@@ -49,8 +49,8 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
 
     ``argv`` is completed in place: flags come first (Hydra stops at a flag between settings), ``--multirun`` is added
     where a file says it, and ``trunk.layers=3`` becomes ``++trunk.layers=3`` where the constructor has ``layers`` and
-    YAML does not repeat its default; a secret in a file is replaced by what refers to it (`graftrec.redaction`). With
-    ``deep=False`` constructors are looked at only for keys that YAML lacks, so that showing a tree stays fast.
+    YAML does not repeat its default. With ``deep=False`` constructors are looked at only for keys that YAML lacks, so
+    that showing a tree stays fast.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -74,7 +74,6 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
         argv.insert(0, "--multirun")  # a file says so
     for before, after in check.rewritten.items():
         argv[:] = [after if text == before else text for text in argv]
-    argv += check.hidden or []
     return list(dict.fromkeys(check.problems))
 
 
@@ -106,7 +105,6 @@ class _Check:
     problems: list[str] = field(default_factory=list)
     rewritten: dict[str, str] = field(default_factory=dict)
     composed: dict[tuple[str, ...], Any] = field(default_factory=dict)  # a composition takes about 0.1 s
-    hidden: list[str] | None = None  # settings in the place of secrets in files, those that all jobs have
 
     def run(self, texts: Sequence[str], deep: bool) -> None:
         self.groups: list[str] = [group for group in self.loader.list_groups("") if group != "hydra"]
@@ -296,9 +294,6 @@ class _Check:
             self.problems.append(f"{' '.join(overrides)}: {_first(error)}")
             return
         self.problems += guard.problems_of_hydra(cfg.hydra, self.typed)
-        inside = {key: _container(cfg.hydra[key]) for key in ("sweeper", "launcher")}
-        hidden = list(redaction.from_files({**_tree(cfg), "hydra": inside}))
-        self.hidden = hidden if self.hidden is None else [each for each in self.hidden if each in hidden]
         if not deep:
             return
         cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # half of hydra's own is not set yet

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from graftrec import config, redaction
-from graftrec.overrides import problems_of_command
-from graftrec.redaction import from_files, hide, is_secret, redact, shown, words
+from graftrec.overrides import loader_of, problems_of_command
+from graftrec.redaction import hide, is_secret, redact, shown, stored, words
 
 CANARY = "canary-7f3a"
 
@@ -41,7 +46,10 @@ def empty(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("token", "", False),
         ("token", "${oc.env:HUB_TOKEN}", False),
         ("storage", "postgresql://me:pw@host/db", True),
-        ("storage", "postgresql://me@host/db", False),
+        ("storage", "postgresql://me:p/w@host/db", True),
+        ("storage", "postgresql://me@host/db", True),  # a token alone looks like it
+        ("token", "???", False),
+        ("PASSPHRASE", "x", True),
         ("storage", "sqlite:////tmp/study.db", False),
         ("note", "a:b@c", False),
     ],
@@ -66,8 +74,72 @@ def test_a_secret_under_another_name_is_found_as_well() -> None:
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        f"x-{CANARY}-y", ["a", {"b": f"{CANARY}!"}], f"https://{CANARY}@host/x", f"postgresql://u:p/{CANARY}@host",
+f"ftp://u:p@{CANARY}@host", f"redis://:{CANARY}'x@host", json.dumps({"x": CANARY}), (CANARY,),
+        {"token": {"value": CANARY}}, {"token": [CANARY, {"x": [CANARY]}]}, {"password": {"of": {"b": CANARY}}},
+        f"see http://a.b/c or s3://me:{CANARY}@h",
+    ],
+)  # fmt: skip
+def test_a_secret_is_found_in_any_form(value: Any) -> None:
+    left = redact({"own": value, "one": {"api_key": CANARY}})
+    assert CANARY not in str(left)
+    assert "***" in str(left["own"])
+
+
+@pytest.mark.parametrize("secret", ["a/b@c d", 'say "x" it\'s', "back\\slash", "zwölf%2Fü", "line\nline"])
+def test_it_is_found_as_others_write_it(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFTREC_SECRET_0", secret)
+    for text in (secret, quote(secret, safe=""), json.dumps({"a": secret}), repr(["x", secret]), f"x{secret}y"):
+        assert "***" in shown(text)
+        assert not any(
+            form in shown(text) for form in (secret, quote(secret, safe=""), json.dumps(secret), repr(secret))
+        )
+
+
+def test_a_short_one_is_hidden_under_its_own_key_alone() -> None:
+    tree = {"own": {"password": "12345", "token": {"n": 7}}, "seed": 12345, "lr": "0.12345", "balancer": "sum"}
+    assert redact(tree) == {**tree, "own": {"password": "***", "token": {"n": "***"}}}
+    assert redact({"password": 123456, "seed": 123456, "n": "1123456"}) == {
+        "password": "***",
+        "seed": "***",
+        "n": "1***",
+    }
+
+
+def test_what_users_name_is_no_secret() -> None:
+    """A column ``token``, a task ``api_key``; and no class is replaced."""
+    tree = {
+        "dataset": {"columns": {"token": {"kind": "category"}, "api_key": "number"}},
+        "target": {"next_token": {"loss": {"weight": 1.5}}},
+        "trunk": {"_target_": "graftrec.trunks.sasrec.SASRec", "token": {"value": "something"}},
+        "own": {"password": "graftrec"},
+    }
+    assert redact(tree) == {**tree, "own": {"password": "***"}}
+
+
+def test_many_secrets_in_much_text_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(redaction.MOST):
+        monkeypatch.setenv(f"GRAFTREC_SECRET_{number}", f"{CANARY}-{number}")
+    for text in (f"{CANARY} " * 90_000, f"s3://me:{CANARY}@h " * 30_000, "a://" * 250_000, "://" + ":@" * 500_000):
+        begun = time.process_time()
+        assert "***" in shown(text + f"{CANARY}-7")
+        assert time.process_time() - begun < 20
+    with pytest.raises(ValueError, match="more than 100 secrets"):
+        stored({f"a{number}_key": f"{CANARY}-{number}" for number in range(redaction.MOST + 1)})
+
+
+@pytest.mark.parametrize(
     "word",
     [
+        f"+own={{token:{{value:{CANARY}}}}}",
+        f"+own.token.value={CANARY}",
+        f"+own.token=[a,{CANARY}]",
+        f"+own.token=[a,{{b: '{CANARY}'}}]",
+        f"+own=[x,'s3://me:{CANARY}@host']",
+        f"+own.url=https://{CANARY}@host",
+        f"+own={{api_key: '{CANARY}', open: [",
         f"+own.api_key={CANARY}",
         f"+own.api_key='{CANARY}'",
         f'++own.password="{CANARY}"',
@@ -104,7 +176,6 @@ def test_hydra_sees_the_secret_only_where_a_job_does(tmp_path: Any) -> None:
     assert problems_of_command("train", argv, [str(tmp_path)]) == []
     assert CANARY not in " ".join(argv)
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
     settings = [word for word in argv if "=" in word]
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
@@ -118,21 +189,35 @@ def test_hydra_sees_the_secret_only_where_a_job_does(tmp_path: Any) -> None:
 
 
 def test_a_sweep_over_files_leaves_each_its_own(tmp_path: Any) -> None:
-    """What all jobs have is taken out; what is one file's alone stays there, and is redacted where it is written."""
+    """No copy of any of the trees holds one."""
     (tmp_path / "experiment").mkdir()
     for name in "ab":
         text = f"# @package _global_\nown: {{password: {CANARY}-{name}, token: {CANARY}-both}}\n"
         (tmp_path / "experiment" / f"{name}.yaml").write_text(text)
     argv = ["-m", "--config-dir", str(tmp_path), "experiment=a,b"]
     assert problems_of_command("train", argv, [str(tmp_path)], deep=False) == []
-    (added,) = [word for word in argv if word.startswith("++")]
-    assert added.startswith("++own.token=${oc.env:GRAFTREC_SECRET_FILE_")
+    for name in "ab":
+        cfg = loader_of([str(tmp_path)]).load_configuration("train", [f"experiment={name}"], RunMode.RUN)
+        assert CANARY not in OmegaConf.to_yaml(cfg)
+        assert config.plain(cfg.own) == {"password": f"{CANARY}-{name}", "token": f"{CANARY}-both"}
 
 
-def test_lists_and_mappings_of_files() -> None:
-    tree = {"a": {"token": CANARY, "b": {"key": "two-more"}}, "c": [1], "d": None}
-    assert list(from_files(tree)) == [
-        "++a.token=${oc.env:GRAFTREC_SECRET_FILE_0}",
-        "++a.b.key=${oc.env:GRAFTREC_SECRET_FILE_1}",
-    ]
-    assert os.environ["GRAFTREC_SECRET_FILE_0"] == CANARY
+def test_what_stands_in_a_file_is_referred_to_wherever_it_occurs() -> None:
+    tree = {
+        "own": {"token": CANARY, "b": {"key": "two-more"}, "token_list": ["a"], "password": [CANARY, {"x": "three-3"}]},
+        "note": f"x-{CANARY}",
+        "c": [1, None, f"http://me:{CANARY}@h"],
+        "trunk": {"_target_": CANARY},
+    }
+    left = stored(tree)
+    assert left["trunk"] == tree.pop("trunk")
+    del left["trunk"]
+    assert not any(secret in str(left) for secret in (CANARY, "two-more", "three-3"))
+    config.register_resolvers()
+    assert config.plain(OmegaConf.create(left)) == tree
+
+
+def test_what_is_typed_once_is_taken_out_of_every_setting() -> None:
+    (secret, note, group) = hide([f"+own.api_key={CANARY}", f"+own.note='of {CANARY}'", "trunk=mmoe"])
+    assert (secret, group) == ("+own.api_key=${oc.env:GRAFTREC_SECRET_0}", "trunk=mmoe")
+    assert note == "+own.note='of ${oc.env:GRAFTREC_SECRET_0}'"
