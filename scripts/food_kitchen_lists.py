@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from graftrec.files import whole
+
 DRAWN = 999
 
 
@@ -43,7 +45,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     made = lists(pl.read_parquet(words.root / "interactions_abxi.parquet"), words.seed)
-    made.write_parquet(words.out)
+    with whole(words.out) as draft:
+        made.write_parquet(draft)
     print(f"{words.out}: {len(made):,} lists of {1 + DRAWN:,} products")
 
 

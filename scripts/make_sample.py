@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from graftrec.files import whole
+
 HOUSEHOLDS, SEED, MIN_HOUSEHOLDS, TRAIN_UNTIL = 200, 2017, 6, 0.8
 OUT = Path(__file__).parents[1] / "src/graftrec/data/samples/complete_journey"
 
@@ -49,20 +51,20 @@ def main() -> None:
     )
     OUT.mkdir(parents=True, exist_ok=True)
     delta = ["basket_id", "transaction_timestamp"]
-    pq.write_table(
-        lines.to_arrow(),
-        OUT / "transactions.parquet",
-        compression="zstd",
-        compression_level=22,
-        use_dictionary=[c for c in lines.columns if c not in delta],
-        column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
-    )
-    products.join(kept.select("product_id"), on="product_id", how="semi").sort("product_id").write_parquet(
-        OUT / "products.parquet", compression="zstd", compression_level=22
-    )
-    households.filter(pl.col("household_id").is_in(drawn.tolist())).sort("household_id").write_parquet(
-        OUT / "households.parquet", compression="zstd", compression_level=22
-    )
+    with whole(OUT / "transactions.parquet") as draft:
+        pq.write_table(
+            lines.to_arrow(),
+            draft,
+            compression="zstd",
+            compression_level=22,
+            use_dictionary=[c for c in lines.columns if c not in delta],
+            column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+        )
+    products = products.join(kept.select("product_id"), on="product_id", how="semi").sort("product_id")
+    households = households.filter(pl.col("household_id").is_in(drawn.tolist())).sort("household_id")
+    for name, frame in (("products", products), ("households", households)):
+        with whole(OUT / f"{name}.parquet") as draft:
+            frame.write_parquet(draft, compression="zstd", compression_level=22)
     size = sum(os.path.getsize(f) for f in OUT.glob("*.parquet"))
     print(f"{len(lines):,} purchases, {len(kept):,} products, {HOUSEHOLDS} households, {size:,} bytes in {OUT}")
 

@@ -29,6 +29,7 @@ from rich.console import Console
 from graftrec import config
 from graftrec.analysis.statistics import t_quantile
 from graftrec.assemble import prepare
+from graftrec.files import whole, write_text
 from graftrec.phases import run_plan
 from graftrec.report.progress import PhaseProgress
 
@@ -75,7 +76,7 @@ def collect(folder: Path, seeds: list[int]) -> dict[str, np.ndarray]:
             for trunk, values in found.items():
                 path = folder / f"{trunk}_{correlation}_{seed}.json"
                 if not path.is_file():
-                    path.write_text(json.dumps(run(trunk, correlation, seed)) + "\n")
+                    write_text(path, json.dumps(run(trunk, correlation, seed)) + "\n")
                 values[row, column] = json.loads(path.read_text())["mse"]
         leads = (found["shared_bottom"] - found["mmoe"])[row]
         print(f"seed {seed}: lead {' '.join(f'{lead:+.4f}' for lead in leads)}", flush=True)
@@ -106,7 +107,8 @@ def plot(found: dict[str, np.ndarray], title: str) -> None:
     right.errorbar(at, mean, [mean - low, high - mean], fmt="o-", color="C2", capsize=3)
     right.axhline(0, color="0.5", linewidth=0.8)
     right.set(xlabel="cosine of the tasks' weights", ylabel="lead of MMoE (MSE)", title=title)
-    figure.savefig(PLOT, dpi=110)
+    with whole(PLOT) as draft:
+        figure.savefig(draft, dpi=110, format="png")
 
 
 def main() -> None:

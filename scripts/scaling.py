@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from graftrec.files import whole
 from graftrec.report import plots
 
 LOSS, FLOPS = "train/loss/total", "train/flops"
@@ -52,7 +53,8 @@ def main() -> None:
     for size in sizes:
         train(out / size, size, settings)
     table = pl.concat([epochs_of(out / size, size) for size in sizes])
-    table.write_csv(out / "scaling.csv")
+    with whole(out / "scaling.csv") as draft:
+        table.write_csv(draft)
     metric = table.columns[-1]
     curves = {
         f"{size} ({count:,} weights)": part.select("flops", "loss", metric).rows()

@@ -25,7 +25,10 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "spreading.py": ({"batch", "nn", "trunks"}, NETWORK),
     "tasks": ({"schema", "batch", "heads", "losses", "metrics", "tasks"}, NETWORK),
     "transfer": ({"schema", "batch", "errors", "nn", "losses", "optimizers", "tasks", "transfer"}, NETWORK),
-    "data": ({"schema", "batch", "data", "errors"}, {"torch", "pyarrow", "polars", "numpy", "pytorch_lightning"}),
+    "data": (
+        {"schema", "batch", "data", "errors", "files"},
+        {"torch", "pyarrow", "polars", "numpy", "pytorch_lightning"},
+    ),
     "sharding.py": (set(), {"torch", "pytorch_lightning"}),
     "module.py": (LOWER | {"sharding", "checkpoint"}, {"torch", "pytorch_lightning"}),
     "keeper.py": (LOWER | {"checkpoint", "stop"}, {"torch", "pytorch_lightning"}),

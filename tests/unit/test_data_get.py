@@ -27,6 +27,7 @@ from graftrec import cli, data_get
 from graftrec.data import download, originals
 from graftrec.data.download import Source, extract, fetch
 from graftrec.errors import DataError, UserError
+from graftrec.files import DRAFT
 
 DATA = Path(os.environ.get("GRAFTREC_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 WEB = "files.example.org"
@@ -187,7 +188,7 @@ def test_what_is_pinned_arrives_and_is_not_fetched_again(server: Server, folder:
 
 
 def test_what_a_killed_run_left_is_overwritten(server: Server, folder: Path) -> None:
-    (folder / "b.zip.part").write_bytes(b"half")
+    (folder / f".b.zip.1{DRAFT}").write_bytes(b"half")
     fetch(pinned(server.serve("/b.zip", b"content"), b"content"), folder, nothing)
     assert set(listing(folder)) == {"b.zip", "mine.txt"}
 
@@ -292,7 +293,7 @@ def test_an_interrupt_and_a_full_disk_leave_nothing(server: Server, folder: Path
     for error in (KeyboardInterrupt(), OSError(28, "No space left on device")):
 
         def stop(size: int, error: BaseException = error) -> None:
-            assert "b.zip.part" in listing(folder)
+            assert f".b.zip.{os.getpid()}{DRAFT}" in listing(folder)
             raise error
 
         with pytest.raises(type(error)):
@@ -676,7 +677,7 @@ def test_an_interrupted_command_leaves_nothing(server: Server, folder: Path, num
     )
     before = listing(folder)
     process = subprocess.Popen([sys.executable, "-c", text, str(folder / "new")], stderr=subprocess.PIPE)
-    part = folder / "new" / "ml-100k.zip.part"
+    part = folder / "new" / f".ml-100k.zip.{process.pid}{DRAFT}"
     end = time.monotonic() + 30
     while not part.exists() and time.monotonic() < end:
         time.sleep(0.02)

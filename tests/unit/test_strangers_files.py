@@ -102,14 +102,14 @@ def test_what_is_replaced_is_the_link_and_not_what_it_leads_to(tmp_path: Path, v
 def test_drafts_are_removed_and_links_are_not_followed(tmp_path: Path, victim: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / f".a{files.DRAFT}").write_text("of another run")
+    (elsewhere / f".a.1{files.DRAFT}").write_text("of another run")
     run = tmp_path / "run"
     run.mkdir()
     (run / "linked").symlink_to(elsewhere)
-    (run / f".b{files.DRAFT}").symlink_to(victim)
+    (run / f".b.1{files.DRAFT}").symlink_to(victim)
     assert files.sweep(run) == 1
     assert victim.read_text() == "mine"
-    assert (elsewhere / f".a{files.DRAFT}").exists()
+    assert (elsewhere / f".a.1{files.DRAFT}").exists()
 
 
 def test_a_cache_is_not_written_through_a_link(tmp_path: Path, compose: Compose, shop_settings: list[str]) -> None:

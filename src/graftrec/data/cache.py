@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
 import uuid
 import zlib
@@ -18,11 +17,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from graftrec import files
 from graftrec.data.encode import mapped
 from graftrec.data.table import Attributes, Column, Ids, Interactions, Lists
 from graftrec.errors import UserError
+from graftrec.files import remove
 
-VERSION = 2  # of the layout; another one is another folder
+VERSION = 3  # of the layout; another one is another folder
 ARRAYS = ("time", "split", "event", "weight", "codes", "values", "answers", "kept")
 
 
@@ -64,12 +65,12 @@ def draft(folder: Path) -> Iterator[Path]:
     A ``folder`` that is whole by then stays, as another process was faster; one that is damaged is replaced.
     """
     for left in folder.parent.glob(f".{folder.name}.*"):
-        with suppress(OSError):
+        with suppress(OSError, UserError):
             if time.time() - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left)
+                remove(left, everything=True)
     own = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     damaged = own.with_name(f"{own.name}.damaged")
-    own.mkdir()
+    files.own(own)
     try:
         yield own
         try:
@@ -80,10 +81,9 @@ def draft(folder: Path) -> Iterator[Path]:
                     os.replace(folder, damaged)
                     os.replace(own, folder)
     finally:
-        shutil.rmtree(own, ignore_errors=True)
-        if damaged.is_symlink():  # the link goes, and what it leads to stays
-            damaged.unlink()
-        shutil.rmtree(damaged, ignore_errors=True)
+        for left in (own, damaged):
+            with suppress(OSError, UserError):  # not there, or not made by this program
+                remove(left, everything=True)
 
 
 def store(data: Interactions, folder: Path) -> None:
@@ -132,8 +132,9 @@ def store(data: Interactions, folder: Path) -> None:
     }  # fmt: skip
     for left in folder.glob("sizes_*.bin"):  # of lists, which their starts say as well
         with suppress(OSError):
-            left.unlink()
-    meta["checksums"] = {path.name: checksum(path) for path in sorted(folder.iterdir())}
+            remove(left)
+    there = sorted(path for path in folder.iterdir() if path.name != files.MARKER)
+    meta["checksums"] = {path.name: checksum(path) for path in there}
     meta["own"] = zlib.crc32(json.dumps(meta).encode())
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 

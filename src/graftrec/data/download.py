@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import http.client
 import os
-import shutil
 import stat
 import tarfile
 import tempfile
@@ -27,6 +26,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from graftrec.data.names import wrong_name
 from graftrec.errors import DataError, UserError
+from graftrec.files import DRAFT, is_draft, remove, whole
 
 BLOCK = 1 << 16
 TIMEOUT = 30.0  # seconds without a byte
@@ -71,10 +71,11 @@ def fetch(source: Source, folder: Path, progress: Callable[[int], None]) -> Path
             )
         progress(source.size)
         return path
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)  # of a run that was killed
-    try:
-        with part.open("xb") as file:
+    for left in folder.glob(f".{source.name}.*{DRAFT}"):  # of a run that was killed
+        if is_draft(left):
+            remove(left)
+    with whole(path) as part:
+        with part.open("wb") as file:
             found, size = _receive(source, path, file, progress)
         if (found, size) != (source.sha256, source.size):
             raise DataError(
@@ -82,9 +83,6 @@ def fetch(source: Source, folder: Path, progress: Callable[[int], None]) -> Path
                 f"{source.url} is not the file that was expected: {size:,} bytes with the sha256 {found} instead of "
                 f"{source.size:,} with {source.sha256}; try again: it was cut off or changed, there or on its way",
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -110,15 +108,14 @@ def extract(archive: Path, folder: Path, members: Sequence[str]) -> Path:
         raise UserError(f"{folder} is there already, nothing is unpacked over it; remove it or choose another folder")
     for name in members:
         _check_name(archive, name)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
+        draft = Path(made, "members")
+        draft.mkdir()
         try:
             (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, draft, members)
         except DAMAGED as error:
             raise _bad(archive, f"is damaged or no zip or tar.gz: {error or type(error).__name__}") from error
         os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from graftrec.data.encode import blocks
 from graftrec.data.splits.base import Part
 from graftrec.data.table import Floats, Interactions
+from graftrec.files import whole
 
 AT_ONCE = 500_000
 Mask = npt.NDArray[np.bool_]
@@ -47,13 +48,8 @@ class Fitted:
             return found
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             made = cls(data, part)  # it is not there, or damaged
-        draft = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            with open(draft, "xb") as file:  # not through a link that somebody put there
-                np.savez(file, **made._packed())
-            os.replace(draft, path)
-        except OSError:  # a cache that cannot be written saves no time and does no harm
-            draft.unlink(missing_ok=True)
+        with suppress(OSError), whole(path) as draft, draft.open("wb") as file:
+            np.savez(file, **made._packed())  # a cache that cannot be written saves no time and does no harm
         return made
 
     def columns(self, data: Interactions) -> list[tuple[str, Mask]]:

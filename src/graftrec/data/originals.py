@@ -6,13 +6,14 @@ Values stay as they are published: a missing one that is written as ``?`` stays 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
 
 from graftrec.errors import DataError
+from graftrec.files import whole
 
 GENRES = (  # of MovieLens 100K, in the order of its columns (u.genre)
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
@@ -119,15 +120,10 @@ def _typed(path: Path, fields: pl.DataFrame, types: Types) -> pl.DataFrame:
 
 def _write(folder: Path, frames: Mapping[str, pl.DataFrame]) -> list[Path]:
     """All of the files or none: they get their names when the last one is written."""
-    drafts = {folder / name: folder / f".{name}.{os.getpid()}" for name in frames}
-    try:
-        for draft, frame in zip(drafts.values(), frames.values(), strict=True):
+    with ExitStack() as drafts:
+        for name, frame in frames.items():
+            draft = drafts.enter_context(whole(folder / name))
             packed = io.BytesIO()  # Polars says of a full disk that the file breaks a specification
             frame.write_parquet(packed)
             draft.write_bytes(packed.getbuffer())
-        for path, draft in drafts.items():
-            os.replace(draft, path)
-    finally:
-        for draft in drafts.values():
-            draft.unlink(missing_ok=True)
-    return list(drafts)
+    return [folder / name for name in frames]

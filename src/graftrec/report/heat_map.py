@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from graftrec.metrics.scale import sign
 from graftrec.report import words
 from graftrec.report.matrix_table import cohorts, few, main_cells, rows
-from graftrec.report.plots import INK, verbatim
+from graftrec.report.plots import INK, save, verbatim
 
 MOST = 5  # panels
 COLOURS = "RdBu"  # safe for colour-blind readers: red hurts, blue helps, white where nothing changes
@@ -62,8 +62,7 @@ def draw(report: Mapping[str, Any], out_png: Path) -> Path:
     framed = " · framed: helps or hurts" if len(report["seeds"]) > 2 else ""
     title = f"transfer matrix · test {metrics} · seeds: {len(report['seeds'])}{framed}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
-    figure.savefig(out_png, dpi=150, format="png")
-    return out_png
+    return save(figure, out_png)
 
 
 def _panel(

@@ -17,6 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from graftrec.files import whole
 from graftrec.report import words
 
 GRAFTED, TWIN, OTHER, INK = "#0072B2", "#D55E00", "#8A8F98", "#333333"  # Okabe and Ito: safe for colour-blind readers
@@ -260,9 +261,10 @@ def _float(cell: Any) -> float | None:
 
 
 def save(figure: Figure, out_png: Path) -> Path:
-    Path(out_png).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_png, dpi=150, format="png")
-    return Path(out_png)
+    out_png.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out_png) as draft:
+        figure.savefig(draft, dpi=150, format="png")
+    return out_png
 
 
 def data_card(card: Mapping[str, Any], out_png: Path) -> Path:

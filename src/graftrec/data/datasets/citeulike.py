@@ -10,6 +10,7 @@ import polars as pl
 from graftrec.data.datasets.folder import Folder
 from graftrec.data.encode import interactions
 from graftrec.data.table import Column, Interactions
+from graftrec.files import whole
 
 SplitOf = Literal["cmn", "cvae_p1", "cvae_p10"]
 
@@ -65,5 +66,6 @@ def write_cmn_lists(root: str, out: str) -> str:
     found = CiteULike(root).frame("cmn_split_test.parquet", ["user", "pos"], ["negatives"])
     lists = found.select("user", pl.concat_list("pos", "negatives").alias("item"), pl.lit("test").alias("split"))
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    lists.explode("item").write_parquet(out)
+    with whole(Path(out)) as draft:
+        lists.explode("item").write_parquet(draft)
     return out
