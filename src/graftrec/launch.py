@@ -76,7 +76,7 @@ class Child:
     def place(self) -> str:
         """The line of code where it was when it was asked; empty where nobody knows."""
         self.stack.seek(0)
-        lines = re.findall(r'File "(.*)", line (\d+) in (\S+)', self.stack.read())
+        lines = re.findall(r'File "([^"\n]*+)", line (\d+) in (\S+)', self.stack.read())
         ours = [line for line in lines if f"{os.sep}graftrec{os.sep}" in line[0]] or lines
         return f", at {Path(ours[0][0]).name}:{ours[0][1]} in {ours[0][2]}" if ours else ""
 
