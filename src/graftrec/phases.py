@@ -12,13 +12,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from graftrec import group
+from graftrec import files, group, manifest
 from graftrec.assemble import assemble, learnt_in, streams_of, task_trees
 from graftrec.begin import begin
-from graftrec.checkpoint import BEST, LAST, PREVIOUS, SafeIO, check_fit, remove, save, verify, weights
+from graftrec.checkpoint import BEST, LAST, PREVIOUS, SafeIO, check_data, check_fit, remove, save, verify, weights
 from graftrec.checkpoint import load as load_checkpoint
 from graftrec.config import build
 from graftrec.cost import Cost, parameters_of
@@ -36,6 +35,7 @@ from graftrec.sharding import load, state_of
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import ROLES, Phase
 
+DAMAGED = ("CKPT-002", "CKPT-003", "CKPT-006")
 TWIN, LIMIT = "twin", "limit_train_batches"
 OURS = (LIMIT, "callbacks")  # of the trainer: its loader ends epochs itself, and callbacks stand beside ours
 Results = dict[str, dict[str, Value]]
@@ -116,7 +116,7 @@ def train_plan(
     last_of = {role: phase.name for phase in plan for role in phase.roles}
     for number, phase in enumerate(plan):
         where = folder if number == len(plan) - 1 else folder / phase.name
-        ended = read_ended(where) if going else None
+        ended = read_ended(where, going) if going else None
         if ended is None:
             module, lines = begin(tree, protocol, phase, states)
             module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
@@ -164,6 +164,11 @@ def test_plan(arm: Arm, tree: Mapping[str, Any], protocol: Protocol) -> None:
     arm.ready = []
 
 
+def data_of(protocol: Protocol) -> dict[str, Any]:
+    """What weights belong to: the data, and the streams that were read, which decide how ids are numbered."""
+    return {"fingerprint": protocol.fingerprint, "streams": list(protocol.streams)}
+
+
 def restore(tree: Mapping[str, Any], protocol: Protocol, plan: Sequence[Phase], folder: Path) -> Arm:
     """What `train_plan` left of the targets in ``folder``, ready for the test; another process may have trained it."""
     arm, names = Arm(), list(task_trees(tree, ("target",)))
@@ -182,17 +187,24 @@ def built(tree: Mapping[str, Any], protocol: Protocol, phase: Phase, ended: Mapp
         if means.stays:
             means.build(module)
         means.load_state_dict(state)
+    check_data(ended, data_of(protocol), f"the checkpoint of phase {phase.name}")
     check_fit(ended["state_dict"], module, f"the checkpoint of phase {phase.name}")
     load(module, ended["state_dict"])
     return module
 
 
-def read_ended(folder: Path) -> dict[str, Any] | None:
-    """The checkpoint of a phase that has ended; None if it has not."""
+def read_ended(folder: Path, going: Going) -> dict[str, Any] | None:
+    """The checkpoint of a phase that has ended; None if it has not, or if that is damaged."""
     path = folder / BEST
     if not path.exists():
         return None
-    found = load_checkpoint(path)
+    try:
+        found = load_checkpoint(path)
+    except DataError as error:
+        if error.code not in DAMAGED:
+            raise
+        going.say(f"{error}; looking for what the phase can go on from")
+        return None
     return found if "ended" in found["graftrec"] else None
 
 
@@ -219,6 +231,9 @@ def start_of(folder: Path, going: Going) -> Path | None:
         return path
     for problem in problems:
         going.say(f"{problem}; there is no other one, so the phase begins anew")
+    if group.is_first():
+        for name in (BEST, LAST, PREVIOUS, manifest.NAME):  # nothing can be saved beside what cannot be trusted
+            files.remove(folder / name)
     return None
 
 
@@ -258,7 +273,7 @@ def _fit(
         logger.phase(phase.name)
     bar = progress(phase.name)
     cost = Cost(bar)
-    keeper = Keeper(folder, "target" in module.roles.values(), float(tree.get("save_every", 300)))
+    keeper = Keeper(folder, "target" in module.roles.values(), float(tree.get("save_every", 300)), data_of(protocol))
     # dropout continues nothing: the same phase gives the same run whatever was trained before it
     module.seed = derived(int(tree["seed"]), "dropout", phase.name)
     module.finite.limit = int(tree.get("skip_limit", module.finite.limit))
@@ -316,19 +331,16 @@ def _trainer(tree: Mapping[str, Any], folder: Path, **more: Any) -> pl.Trainer:
     if not more.get("callbacks"):
         more |= {"callbacks": [Pulse()], "enable_checkpointing": False, "enable_progress_bar": False}
     kept = {key: value for key, value in tree["trainer"].items() if key not in OURS}
-    try:
-        with quiet():
-            trainer: pl.Trainer = build(
-                kept,
-                default_root_dir=str(folder),
-                num_sanity_val_steps=0,
-                enable_model_summary=False,
-                use_distributed_sampler=False,
-                plugins=[SafeIO(), *group.plugins()],
-                **more,
-            )
-    except MisconfigurationException as error:
-        raise UserError(f"trainer: {error}") from error
+    with quiet():
+        trainer: pl.Trainer = build(
+            kept,
+            default_root_dir=str(folder),
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            plugins=[SafeIO(), *group.plugins()],
+            **more,
+        )
     return trainer
 
 

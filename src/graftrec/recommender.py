@@ -10,15 +10,16 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from graftrec.assemble import assemble, learnt_in, protocol_of, streams_of, task_trees
-from graftrec.checkpoint import configuration, weights
-from graftrec.config import build, near, problems_of_tree
+from graftrec.assemble import assemble, learnt_in, protocol_of, streams_of
+from graftrec.checkpoint import belongs_to, check_data, configuration_in, load
+from graftrec.config import build, near, problems_of_tree, resolve
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import DataError, UserError
 from graftrec.metrics.best import Best, best_of, merged
 from graftrec.module import GraftModule
+from graftrec.phases import data_of
 from graftrec.spreading import candidates
 from graftrec.transfer.base import Transfer
 from graftrec.yaml_limits import check_plain
@@ -57,7 +58,8 @@ class Recommender:
             UserError: a checkpoint whose configuration is not allowed, or no such task. DataError: no checkpoint.
         """
         path = Path(run) / "checkpoints" / "best.ckpt"
-        tree = configuration(path)
+        loaded = load(path)
+        tree = configuration_in(loaded, path)
         check_plain(tree, str(path))
         problems = problems_of_tree(tree)  # it may come from a stranger: nothing is built before this
         if problems:
@@ -65,22 +67,29 @@ class Recommender:
         targets = list(tree["target"])
         if task is not None and task not in targets:
             raise UserError(f"{run} has no target '{task}'{near(task, targets)}")
+        asked = task or targets[0]
+        if not resolve(tree["target"][asked]["_target_"]).ranks:  # before any data is read
+            ranked = [name for name in targets if resolve(tree["target"][name]["_target_"]).ranks]
+            others = f"; those that do: {', '.join(ranked)}" if ranked else ", and so do the others of this run"
+            raise UserError(f"task '{asked}' ranks no catalogue, so it recommends nothing{others}")
         transfer: Transfer = build(tree["transfer"])
         last = transfer.phases()[-1]
         roles = last.roles
         protocol = protocol_of(tree)
-        protocol.prepare(streams_of(tree, roles), judged=streams_of(tree, ("target",)))
+        read = belongs_to(loaded).get("streams") or streams_of(tree, roles)
+        protocol.prepare([str(name) for name in read], judged=streams_of(tree, ("target",)))
+        check_data(loaded, data_of(protocol), str(path))
         module = assemble(tree, protocol, roles, int(tree["seed"]), learnt_in(tree, last))
         for means in last.means:
             if means.stays:
                 means.build(module)
         try:
-            module.load_state_dict(weights(path))
+            module.load_state_dict(loaded["state_dict"])
         except RuntimeError as error:
             raise DataError(
                 "CKPT-003", f"{path} does not fit what its configuration builds now (data or code changed): {error}"
             ) from error
-        return cls(module, protocol, task or next(iter(task_trees(tree, ("target",)))))
+        return cls(module, protocol, asked)
 
     def users(self, at: At = "test") -> list[Any]:
         """Raw ids of the users that evaluation ranked for, or at ``latest`` of all."""
@@ -90,40 +99,40 @@ class Recommender:
 
     def scores(self, users: Sequence[Any], at: At = "test") -> Tensor:
         """Probabilities (U, N) of the catalogue for raw user ids; a stranger gets what is known of everybody."""
-        blocks = torch.split(self._numbers(users), self._at_once)
+        blocks = torch.split(self._asked(users)[1], self._at_once)
         logits = [torch.cat(list(self._logits(block, at)), 1) for block in blocks]
         return self.module.task(self.task).predict(torch.cat(logits))
 
     def recommend(self, users: Sequence[Any], k: int = 10, seen: bool | None = None, at: At = "test") -> pl.DataFrame:
-        """The k best items of each user: columns user, item, score (probability), rank (from 1).
+        """The k best items of each user: columns user, item, score (probability), rank (from 1), known.
 
         Of tied items the one that comes first in the catalogue leads. Memory is bounded, however large the catalogue:
         blocks of users meet blocks of items, of which the best so far are kept.
 
         Args:
-            users: raw ids; ids that training never saw are served from what everybody buys.
+            users: raw ids; those that training never saw are served from what everybody buys, and are not ``known``.
             k: items per user, fewer where there are no more. seen: also items that the user chose before; none: if
                 evaluation ranked them as well, see ``candidates.seen``.
             at: the state that is asked: ``test`` as evaluation saw it, ``latest`` after the last row.
 
         Raises:
-            ValueError: k below 1.
+            ValueError: k below 1, or a text in the place of a list of ids.
         """
         if k < 1:
             raise ValueError(f"k should be at least 1. Found {k}.")
-        users = list(users)
+        asked, numbers = self._asked(users)
         seen = self.stream.lines.seen if seen is None else seen
-        numbers = self._numbers(users)
         order = self.stream.catalogue.events(numbers).argsort(stable=True)  # histories of about one length together
         parts = [self._best(part, k, seen, at) for part in torch.split(numbers[order], self._at_once)]
         scores, places = (torch.cat(each)[order.argsort()] for each in zip(*parts, strict=True))
         row, rank = (scores > -torch.inf).nonzero(as_tuple=True)
         return pl.DataFrame(
             {
-                "user": pl.Series(users, strict=False).gather(row.numpy()),
+                "user": asked.gather(row.numpy()),
                 "item": self._items.decode(self.stream.lines.items[places[row, rank]].numpy()),
                 "score": scores[row, rank].numpy(),
                 "rank": (rank + 1).numpy(),
+                "known": (numbers > 0)[row].numpy(),
             }
         )
 
@@ -132,8 +141,26 @@ class Recommender:
         """Users of a block."""
         return min(USERS, self.stream.asked_at_once)
 
-    def _numbers(self, users: Sequence[Any]) -> Tensor:
-        return torch.from_numpy(self._users.encode(pl.Series(list(users), strict=False)))
+    def strangers(self, users: Sequence[Any]) -> list[Any]:
+        """Those of raw ids that training never saw."""
+        asked, numbers = self._asked(users)
+        found: list[Any] = asked.filter(pl.Series(numbers.numpy() == 0)).to_list()
+        return found
+
+    def _asked(self, users: Sequence[Any]) -> tuple[pl.Series, Tensor]:
+        """Ids and their numbers, as training read them: ``007`` is no 7, and none is lost beside ids of another type.
+
+        Raises:
+            ValueError: a text, which is a sequence of letters.
+        """
+        if isinstance(users, (str, bytes)):
+            raise ValueError(f"users should be a list of ids. Found {users!r}.")
+        plain = [str(int(id_) if isinstance(id_, float) and id_.is_integer() else id_) for id_ in users]
+        texts = pl.Series("user", plain, pl.String)
+        ids = texts.cast(self._users.keys.dtype, strict=False)
+        right = (ids.cast(pl.String) == texts).fill_null(False)
+        numbers = torch.from_numpy(self._users.encode(ids.set(~right, None)))
+        return (ids if right.all() else texts), numbers
 
     @torch.no_grad()
     def _logits(self, users: Tensor, at: At) -> Iterator[Tensor]:

@@ -8,45 +8,68 @@ scheduler and at a terminal.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from graftrec import yaml_limits
+from graftrec import ledger, records
 from graftrec.config import BESIDE, fingerprint
-from graftrec.errors import UserError
+from graftrec.errors import DataError, UserError
 from graftrec.redaction import redact
 
 AUTO, ENDED = "auto", ("finished", "pruned")
+DAMAGED = "take another folder (hydra.run.dir), or delete it, and the same command begins anew"
 
 
 def status_of(folder: Path) -> dict[str, Any]:
-    """What ``status.json`` in ``folder`` says; empty if there is none. One that says ``running`` may be ``killed``."""
+    """What ``status.json`` in ``folder`` says; empty if there is none that can be read, see `read_status`.
+
+    One that says ``running`` may be ``killed``.
+    """
     try:
-        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
+        found = read_status(folder)
+    except DataError:
         return {}
     if found.get("state") == "running" and not is_held(folder):
         return {**found, "state": "killed", "reason": f"process {found.get('pid')} is gone and did not say why"}
     return found
 
 
+def read_status(folder: Path) -> dict[str, Any]:
+    """What ``status.json`` says.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / "status.json"
+    found = records.mapping(path, DAMAGED, sealed=False)
+    with records.reading(path, DAMAGED):
+        state, score = found["state"], found.get("score")
+        if state in ENDED:
+            records.check_seal(found)
+        if state not in ledger.STATES:
+            raise ValueError(f"no state is called {state!r}")
+        if isinstance(score, bool) or not isinstance(score, (float, int, type(None))):
+            raise TypeError(f"score is {score!r}")
+    return found
+
+
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, wait: float = 0.2) -> Iterator[None]:
     """Keep a folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        wait: seconds for somebody who is about to end.
 
     Raises:
         UserError: another process has it.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        for left in range(20, -1, -1):
+        for left in range(round(wait / 0.01), -1, -1):
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -81,7 +104,8 @@ def folder_of(tree: Mapping[str, Any], own: Path) -> Path:
     if wanted is None:
         return own
     if wanted == AUTO:
-        if status_of(own):
+        if (own / "status.json").exists():
+            read_status(own)
             _must_be_same(tree, own)
             return own
         return _stopped_last(tree, own) or own
@@ -89,8 +113,9 @@ def folder_of(tree: Mapping[str, Any], own: Path) -> Path:
     folder = (
         path if path.is_dir() else next((above for above in path.parents if (above / "status.json").is_file()), None)
     )
-    if not path.exists() or folder is None or not status_of(folder):
+    if not path.exists() or folder is None or not (folder / "status.json").exists():
         raise UserError(f"resume={wanted}: should be auto, the folder of a run or a checkpoint in it; there is no run")
+    read_status(folder)
     _must_be_same(tree, folder)
     return folder
 
@@ -102,7 +127,8 @@ def _stopped_last(tree: Mapping[str, Any], own: Path) -> Path | None:
     for path in own.parent.glob("*/status.json"):
         said = status_of(path.parent)
         if said.get("fingerprint") == name and said["state"] not in (*ENDED, "running"):
-            found.append((path.stat().st_mtime, path.parent))
+            with suppress(FileNotFoundError):  # gone since it was read
+                found.append((path.stat().st_mtime, path.parent))
     return max(found)[1] if found else None
 
 
@@ -125,7 +151,7 @@ def _must_be_same(tree: Mapping[str, Any], folder: Path) -> None:
 
 def _saved(folder: Path) -> Mapping[str, Any]:
     path = folder / "config.yaml"
-    return yaml_limits.load(path) if path.is_file() else {}
+    return records.configuration(path, DAMAGED) if path.is_file() else {}
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

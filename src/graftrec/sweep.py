@@ -6,18 +6,26 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from graftrec import config, ledger
+from graftrec import config, launched, ledger, run_folder
 from graftrec.errors import UserError
+from graftrec.files import remove
+from graftrec.machine import cores
 from graftrec.overrides import loader_of
+from graftrec.plain import tell
 from graftrec.redaction import words
+from graftrec.report import aside
 from graftrec.trial import default_storage
 
+AT_ONCE = 20  # jobs that Hydra composes before the first of them begins, which takes 0.1 s each
+STEADY = "hydra_plugins.graftrec_joblib.launcher.SteadyJoblibLauncher"
 BUDGET = ("n_trials", "n_jobs", "storage", "max_batch_size")  # of a sweeper: how much of a search, not which
 
 
@@ -32,6 +40,7 @@ class Sweep:
     planned: list[tuple[str, ...]] | None
     study: dict[str, Any] | None  # settings of an Optuna sweeper
     begun: int = 0
+    joblib: bool = False  # jobs run in processes of this one
     _lock: Any = field(default=None, repr=False)
 
     def begin(self) -> None:
@@ -40,30 +49,43 @@ class Sweep:
         Raises:
             UserError: another process is at the same sweep.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        run_folder.check(self.folder, run_folder.OF_SWEEP, "hydra.sweep.dir")
+        run_folder.mark(self.folder, "sweep")
         self._lock = FileLock(self.folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(f"{self.folder}: another process is running this sweep; wait for it or stop it") from error
         self.begun = len(ledger.read(self.folder))
+        if odd := ledger.damaged(self.folder):
+            tell(
+                f"graftrec: {self.folder / 'jobs.jsonl'}: {odd} damaged line(s) left out; what became of these jobs is "
+                "read from their folders"
+            )
+
+    def passing_on(self) -> AbstractContextManager[None]:
+        """What a signal has to come through to reach jobs in other processes."""
+        return launched.passed_on(self.folder) if self.joblib else nullcontext()
 
     def end(self) -> list[int]:
         """Show what there is now; the exit codes of the jobs of this call."""
-        from graftrec.report import sweep as report
-
         try:
             lines = ledger.read(self.folder)
             mine = ledger.latest(lines[self.begun :])
             if not lines:
                 return []
             jobs = [_ended(entry) for entry in ledger.latest(lines, self.planned)]
-            report.write(self.folder, jobs, self.command, self._single, self._study())
+            aside.tried({"the sweep's report": partial(self._report, jobs)})
             return [1 if entry.exit_code is None else entry.exit_code for entry in mine]
         finally:
-            (self.folder / "multirun.yaml").unlink(missing_ok=True)  # where no job removed Hydra's copy of the tree
+            remove(self.folder / "multirun.yaml")  # where no job removed Hydra's copy of the tree
             self._lock.release()
-            (self.folder / ".lock").unlink(missing_ok=True)
+            remove(self.folder / ".lock")
+
+    def _report(self, jobs: list[ledger.Entry]) -> None:
+        from graftrec.report import sweep as report
+
+        report.write(self.folder, jobs, self.command, self._single, self._study())
 
     def _single(self, job: ledger.Entry) -> str:
         before, after = self.alone
@@ -112,6 +134,18 @@ def sweep_of(verb: str, argv: list[str], config_dirs: Sequence[str]) -> Sweep | 
         folder = str(cfg.hydra.sweep.dir)
         argv.append(f"hydra.sweep.dir={_quoted(folder)}")
     grid = str(sweeper["_target_"]).endswith(".BasicSweeper")
+    if (
+        grid
+        and hydra["sweeper"]["max_batch_size"] is None
+        and str(hydra["launcher"]["_target_"]).endswith(".BasicLauncher")
+    ):
+        argv.append(f"hydra.sweeper.max_batch_size={AT_ONCE}")
+    joblib = str(hydra["launcher"]["_target_"]).endswith(".JoblibLauncher")
+    planned = _grid(hydra, loader) if grid else None
+    if joblib:
+        argv.append(f"hydra.launcher._target_={STEADY}")
+        if planned is not None and hydra["launcher"].get("n_jobs", -1) in (-1, None):  # an idle process hears nothing
+            argv.append(f"hydra.launcher.n_jobs={max(1, min(cores(), len(planned)))}")
     study = config.plain(cfg.hydra.sweeper) if "graftrec_optuna" in str(sweeper["_target_"]) else None
     own = ["--config-dir", config_dirs[-1]] if config_dirs else []
     by_file = ["hydra.mode=RUN"] if str(hydra["mode"]).endswith("MULTIRUN") else []  # one job of it is no sweep
@@ -120,8 +154,9 @@ def sweep_of(verb: str, argv: list[str], config_dirs: Sequence[str]) -> Sweep | 
         alone=(["graftrec", verb, *own], by_file),
         name=name,
         folder=Path(folder),
-        planned=_grid(hydra, loader) if grid else None,
+        planned=planned,
         study=study,
+        joblib=joblib,
     )
 
 

@@ -15,14 +15,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 
-from graftrec import config, group
+from graftrec import config, group, records
 from graftrec.analysis import units
 from graftrec.analysis.settled import with_sources
 from graftrec.data.protocols.base import Protocol
-from graftrec.files import whole
+from graftrec.errors import DataError
+from graftrec.files import write_text
 from graftrec.metrics.pointwise import Value
 from graftrec.phases import Arm, Going, run_plan, twin_plan
 from graftrec.report.logs import CsvLog
@@ -59,8 +59,12 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether it has left its outcome."""
-        return (self.folder / OUTCOME).is_file()
+        """Whether it has left its outcome; one that is damaged is none."""
+        try:
+            read_outcome(self.folder)
+        except DataError:
+            return False
+        return True
 
     @property
     def plan(self) -> list[Phase]:
@@ -143,18 +147,29 @@ def write_outcome(arm: Arm, folder: Path) -> None:
     for stage in ("val", "test"):
         results = getattr(arm, stage)
         found[stage] = {task: {name: value._asdict() for name, value in each.items()} for task, each in results.items()}
-    with whole(folder / OUTCOME) as draft:
-        draft.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    found = records.sealed(json.loads(json.dumps(found)) | {"sums": records.sums(folder, (UNITS,))})
+    write_text(folder / OUTCOME, json.dumps(found, indent=2) + "\n")
+
+
+def _values(found: Mapping[str, Any]) -> dict[str, Value]:
+    return {name: Value(value["value"], value["reason"]) for name, value in found.items()}
 
 
 def read_outcome(folder: Path) -> Arm:
-    """What `write_outcome` left; the tasks and modules themselves are gone."""
-    found = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-    arm = Arm(**{name: found[name] for name in KEPT})
-    for stage in ("val", "test"):
-        results = {task: {name: Value(**value) for name, value in each.items()} for task, each in found[stage].items()}
-        setattr(arm, stage, results)
-    values = units.read(pl.read_parquet(folder / UNITS))
+    """What `write_outcome` left; the tasks and modules themselves are gone.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / OUTCOME
+    found = records.mapping(path)
+    with records.reading(path):
+        arm = Arm(**{name: found[name] for name in KEPT})
+        if found["sums"] != records.sums(folder, (UNITS,)):
+            raise ValueError(f"{UNITS} beside it is another one")
+        for stage in ("val", "test"):
+            setattr(arm, stage, {task: _values(each) for task, each in found[stage].items()})
+    values = units.read(records.table(folder / UNITS, ("task", "metric", units.USER, "value")))
     arm.units = {
         task: {name: torch.from_numpy(each.copy()) for name, each in own.items()} for task, own in values.items()
     }

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from io import StringIO
@@ -20,26 +20,28 @@ from typing import Any
 
 import polars as pl
 
-from graftrec import __version__, config, group
+from graftrec import __version__, config, group, records
 from graftrec.analysis import units
 from graftrec.analysis.settled import fixed, is_auto, with_sources
 from graftrec.analysis.units import USER
 from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
-from graftrec.errors import UserError
-from graftrec.files import whole
+from graftrec.errors import DataError, UserError
+from graftrec.files import empty, own, remove, write_text
 from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
 from graftrec.phases import Arm, has_transfer, restore, test_plan, train_plan, twin_plan
 from graftrec.report.logs import CsvLog
 from graftrec.report.progress import PhaseProgress
 from graftrec.report.screen import Screen
+from graftrec.resume import held
 from graftrec.transfer.base import Phase, Transfer
 
 Tree = Mapping[str, Any]
 TWIN, WIDE, ALL, AUTO = "twin", "wide twin", "all", "auto"
 BESIDE = (*config.BESIDE, *config.JUDGING)  # change no training
 SEEN = ("train/gradient_cosine/", "train/affinity/")  # what an arm says of its tasks, mean over the steps
+ORPHANS = 10.0  # seconds for a process of an audit that was killed
 WIDEST = 64  # times the encoder's width
 
 
@@ -135,12 +137,25 @@ def job_of(arm: ArmSpec, own: dict[str, Any], seed: int, data: str, folder: Path
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """What ``status.json`` says; empty where nothing is finished."""
+    """What ``status.json`` says; empty where nothing is finished, or nothing of this form: then it is trained again."""
+    path = folder / "status.json"
     try:
-        found = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = records.mapping(path)
+        with records.reading(path):
+            float(found["val"]), float(found["seconds"]), dict(found["seen"])
+    except DataError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return found
+
+
+def again(folder: Path) -> str:
+    """What to do where a record of an arm is damaged."""
+    return f"delete the folder {folder}, and the same command trains this arm again"
+
+
+def read_units(folder: Path) -> pl.DataFrame:
+    """Each metric per user or row that `test_arm` left; DataError where it is damaged."""
+    return records.table(folder / "units.parquet", ("task", "metric", USER, "value"), again(folder))
 
 
 def is_trained(folder: Path) -> bool:
@@ -153,15 +168,34 @@ def is_tested(folder: Path) -> bool:
     return status(folder).get("state") == "tested" and (folder / "units.parquet").is_file()
 
 
+@contextmanager
+def kept(folder: Path) -> Iterator[bool]:
+    """Keep an arm's folder for this process while it writes there; of several together the first one keeps it.
+
+    A process whose audit was killed may be about to end, and is waited for.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    first = group.is_first()
+    with ExitStack() as keeping:
+        if first:
+            keeping.enter_context(held(own(folder), ORPHANS))
+        yield first
+
+
 def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     """Train an arm and choose its weights by validation: what ``status.json`` then says, with ``val``, its score.
 
     Of several processes the first one writes the files; the others return less.
     """
-    first = group.is_first()
-    if first:
-        shutil.rmtree(job.folder, ignore_errors=True)  # half a training is none
-        job.folder.mkdir(parents=True)
+    with kept(job.folder) as first:
+        if first:
+            empty(job.folder)  # half a training is none
+        return _train(protocol, job, first)
+
+
+def _train(protocol: Protocol, job: ArmJob, first: bool) -> dict[str, Any]:
     begun, silent = time.monotonic(), Screen(file=StringIO())
     logs = [CsvLog(job.folder)] if first else []
     plan = plan_of(job.tree)
@@ -172,7 +206,7 @@ def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     logs[0].close(0)
     for spare in job.folder.rglob("last.ckpt"):
         if (spare.parent / "best.ckpt").is_file():
-            spare.unlink()
+            remove(spare)
     _write_val(job, protocol, arm)
     found = {
         "state": "trained",
@@ -192,15 +226,16 @@ def train_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
 
 def test_arm(protocol: Protocol, job: ArmJob) -> dict[str, Any]:
     """Evaluate an arm's chosen weights on the test: ``units.parquet`` holds each metric per user or row."""
-    arm = restore(job.tree, protocol, plan_of(job.tree), job.folder)
-    test_plan(arm, job.tree, protocol)
-    units.write(units.frame_of({job.arm.target: arm.units[job.arm.target]}), job.folder / "units.parquet")
-    test = {name: value.value for name, value in arm.test[job.arm.target].items()}
-    found = status(job.folder) | {"state": "tested", "test": test}
-    write_status(job.folder, found)
-    for spare in job.folder.rglob("*.ckpt"):
-        spare.unlink()
-    return found
+    with kept(job.folder):
+        arm = restore(job.tree, protocol, plan_of(job.tree), job.folder)
+        test_plan(arm, job.tree, protocol)
+        units.write(units.frame_of({job.arm.target: arm.units[job.arm.target]}), job.folder / "units.parquet")
+        test = {name: value.value for name, value in arm.test[job.arm.target].items()}
+        found = status(job.folder) | {"state": "tested", "test": test}
+        write_status(job.folder, found)
+        for spare in job.folder.rglob("*.ckpt"):
+            remove(spare)
+        return found
 
 
 test_arm.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
@@ -271,5 +306,5 @@ def _seen(path: Path) -> dict[str, float]:
 
 def write_status(folder: Path, content: Mapping[str, Any]) -> None:
     """Write an arm's ``status.json``, all of it or nothing."""
-    with whole(folder / "status.json") as draft:
-        draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    sealed = records.sealed(json.loads(json.dumps(dict(content))))
+    write_text(folder / "status.json", json.dumps(sealed, indent=2) + "\n")

@@ -6,12 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from graftrec import config
+from graftrec import config, run_folder
 from graftrec.analysis import units
 from graftrec.analysis.arms import (
     AUTO,
@@ -23,6 +24,7 @@ from graftrec.analysis.arms import (
     is_trained,
     job_of,
     jobs_of,
+    read_units,
     status,
     test_arm,
     train_arm,
@@ -33,7 +35,7 @@ from graftrec.analysis.baselines import Baseline, Ease, ItemKnn
 from graftrec.analysis.beside import UNION, beside
 from graftrec.analysis.cells import OfArms, matrix, units_of
 from graftrec.analysis.declared import check_verdicts
-from graftrec.analysis.scored import Scored, score_baselines, score_ranker
+from graftrec.analysis.scored import Scored, score_baselines, score_ranker, tried
 from graftrec.analysis.settled import settled
 from graftrec.analysis.side_by_side import Processes, processes_of
 from graftrec.analysis.union import Ranked
@@ -43,9 +45,10 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.errors import UserError
+from graftrec.files import write_text
 from graftrec.jobs import command
 from graftrec.ranks import outside, processes
-from graftrec.report import audit_page, heat_map, matrix_table, terminal
+from graftrec.report import aside, audit_page, heat_map, matrix_table, terminal
 from graftrec.report.logs import CsvLog
 from graftrec.report.screen import screen
 from graftrec.summary import with_ids
@@ -69,12 +72,13 @@ def audit(tree: Tree, folder: Path) -> float:
     asked = settings(tree)
     tree = both_ways(tree) if asked["both_ways"] else tree
     console, begun = screen(), time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.check(folder)
     protocol, seconds = prepared(tree)
     check_verdicts(tree, protocol)
     arms = arms_of(tree, protocol, asked["twins"])
     seeds = range(int(tree["seed"]), int(tree["seed"]) + asked["seeds"])
     data = str(protocol.card.get("fingerprint", ""))
+    run_folder.begin(folder, "audit")
     jobs = jobs_of(tree, [arm for arm in arms if arm.name != AUTO], seeds, data, folder / "arms")
     console.print(terminal.data_line(protocol.card, seconds))
     console.print(matrix_table.plan_line(arms, len(seeds), sum(is_trained(job.folder) for job in jobs)))
@@ -105,14 +109,18 @@ def audit(tree: Tree, folder: Path) -> float:
     _write(folder / "audit.json", report)
     _write(folder / "data_card.json", protocol.card)
     write_users(folder / "users.parquet", protocol, tree, jobs)
-    heat_map.draw(report, folder / "transfer_matrix.png")
-    audit_page.write(folder, report)
+    aside.tried(
+        {
+            "transfer_matrix.png": partial(heat_map.draw, report, folder / "transfer_matrix.png"),
+            "report.html": partial(audit_page.write, folder, report),
+        }
+    )
     for table in matrix_table.tables(report):
         console.print(table)
     for line in matrix_table.lines(report):
         console.print(line)
     console.print(terminal.closing_lines(Path(os.path.relpath(folder)), report["command"]))
-    _to_logger(tree, folder, report)
+    aside.tried({"the logger": partial(_to_logger, tree, folder, report)})
     return gain_on_validation(report)
 
 
@@ -177,7 +185,7 @@ def baselines_of(tree: Tree, protocol: Protocol, tasks: Mapping[str, Task]) -> d
         beside = _beside(tree, protocol, task.stream)
         if isinstance(task, RankingTask) and isinstance(stream, (BasketRows, SequenceRows)) and beside:
             for each in NEIGHBOURS:
-                union = score_ranker(each(), stream, task.k, task.relevant, task.at, beside)
+                union = tried(task, partial(score_ranker, each(), stream, task.k, task.relevant, task.at, beside))
                 found[target][f"{each.name}{UNION}"] = union
     return found
 
@@ -254,7 +262,7 @@ def arm_row(job: ArmJob) -> dict[str, Any]:
 def write_users(path: Path, protocol: Protocol, tree: Tree, jobs: Sequence[ArmJob]) -> None:
     """Every metric per user or row of every arm and seed: columns arm, seed, task, metric, user, id and value."""
     frames = [
-        pl.read_parquet(job.folder / "units.parquet").select(
+        read_units(job.folder).select(
             pl.lit(job.arm.name).alias("arm"), pl.lit(job.seed).cast(pl.Int64).alias("seed"), pl.all()
         )
         for job in jobs
@@ -282,6 +290,4 @@ def _to_logger(tree: Tree, folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from graftrec import config, group
-from graftrec.analysis.arms import TWIN, ArmJob, ArmSpec, job_of, status, train_arm, without_beside, write_status
+from graftrec import config, group, records
+from graftrec.analysis.arms import (
+    TWIN,
+    ArmJob,
+    ArmSpec,
+    again,
+    job_of,
+    status,
+    train_arm,
+    without_beside,
+    write_status,
+)
 from graftrec.analysis.choice import NONE, Candidate, Choice, Gain, Step, Values, choose, gain_of
 from graftrec.analysis.declared import measured_untrained
 from graftrec.analysis.settled import settled
 from graftrec.analysis.side_by_side import Processes
 from graftrec.analysis.statistics import FEWEST_SEEDS
+from graftrec.analysis.units import USER
 from graftrec.assemble import task_trees
 from graftrec.begin import check_plan
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.seeds import derived
 from graftrec.errors import UserError
+from graftrec.files import remove
 from graftrec.phases import twin_plan
 from graftrec.report.screen import Screen
 from graftrec.together import weights_matter
@@ -34,13 +45,20 @@ PROMISING = 0.25  # p of a gain with half of the seeds, above which it is not wo
 TRIED = "tried"  # a state that is no arm's: it was compared on validation, and its weights are gone
 
 
-def search(tree: Tree, protocol: Protocol, folder: Path, pool: Processes, console: Screen) -> Found:
+def search(
+    tree: Tree,
+    protocol: Protocol,
+    folder: Path,
+    pool: Processes,
+    console: Screen,
+    begin: Callable[[], None] = lambda: None,
+) -> Found:
     """What validation chooses for ``tree``, which has `Auto` as its strategy; nothing looks at the test.
 
     Each candidate is trained with seeds of the search's own (`seeds_of`), which no run trains with: what is chosen is
     judged by trainings that did not choose it. Half of the seeds come first; a gain that does not look promising with
     them (`PROMISING`) is dropped, which makes no false choice likelier. Each training has a folder in ``folder``,
-    named as an audit names it, and is not repeated.
+    named as an audit names it, and is not repeated. ``begin`` is called once it is known that there is a search.
 
     Returns:
         ``strengths`` of what is used, source -> number; the ``reason``; ``tried``, each comparison with its gain and
@@ -55,6 +73,7 @@ def search(tree: Tree, protocol: Protocol, folder: Path, pool: Processes, consol
     names = list(task_trees(tree, ("source", "shared")))
     alone, refused = _possible(tree, protocol, auto, names)
     _must_have_errors(tree, protocol)
+    begin()
     target, seeds = next(iter(tree["target"])), seeds_of(tree, auto)
     first = seeds[: max(FEWEST_SEEDS, (len(seeds) + 1) // 2)]
     data = str(protocol.card.get("fingerprint", ""))
@@ -123,7 +142,7 @@ def try_arm(protocol: Protocol, job: ArmJob) -> Found:
         found = train_arm(protocol, job)
     if group.is_first():
         for weights in job.folder.rglob("*.ckpt"):
-            weights.unlink()
+            remove(weights)
         write_status(job.folder, status(job.folder) | {"state": TRIED})
     return found
 
@@ -139,7 +158,7 @@ def named(candidate: Candidate) -> str:
 
 def values_of(folder: Path) -> Values:
     """Target -> its users and values on validation, as `train_arm` left them."""
-    frame = pl.read_parquet(folder / "val.parquet")
+    frame = records.table(folder / "val.parquet", ("task", USER, "value"), again(folder))
     return {
         str(target): (own["user"].to_numpy(), own["value"].to_numpy())
         for (target,), own in frame.group_by("task", maintain_order=True)

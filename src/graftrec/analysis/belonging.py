@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graftrec import yaml_limits
+from graftrec import records
 from graftrec.config import ROLES
 from graftrec.errors import UserError
 
+CARD, MISSING = "data_card.json", "it says which rows the run was judged on; train it again"
 JUDGED_BY = ("stream", "column", "columns", "space", "across")  # of a task: what its rows and labels are
 LABELS = "have different labels in the test"
 RANKED = ("lists", "seen", "min_users")  # of the candidates: what a ranking is of
@@ -36,37 +36,51 @@ def check_belonging(runs: Sequence[Path], task: str) -> None:
 
 
 def _judged(run: Path, task: str) -> dict[str, Any]:
-    tree: Mapping[str, Any] = yaml_limits.load(run / "config.yaml")
-    own = next((tree[role][task] for role in ROLES if task in (tree.get(role) or {})), None)
+    path = run / "config.yaml"
+    tree: Mapping[str, Any] = records.configuration(path)
+    with records.reading(path):
+        own = next((dict(tree[role][task]) for role in ROLES if task in (tree.get(role) or {})), None)
     if own is None:
         known = ", ".join(name for role in ROLES for name in tree.get(role) or {})
         raise UserError(f"{run}: there is no task '{task}'; known: {known}")
     candidates = tree.get("candidates") or {}
-    tests = _domains(run, str(own.get("stream") or ""))
-    columns = [*filter(None, (own.get("column"), own.get("space"))), *(own.get("columns") or ())]
-    return {
-        f"were judged by different tasks '{task}'": {key: own[key] for key in JUDGED_BY if key in own},
-        "rank different candidates": {key: candidates[key] for key in RANKED if candidates.get(key) is not None},
-        "have different test rows (data or split)": {name: of["split_hashes"]["test"] for name, of in tests.items()},
-        LABELS: {
-            f"{name} {label}": of["label_hashes"][label]["test"]
-            for name, of in tests.items()
-            for label in columns
-            if label in of.get("label_hashes", {})  # a label that is made of rows, as next_item, is in their hash
-        },
-    }
+    with records.reading(path):
+        columns = [*filter(None, (own.get("column"), own.get("space"))), *(own.get("columns") or ())]
+        ranked = {key: candidates[key] for key in RANKED if candidates.get(key) is not None}
+    with records.reading(run / CARD):
+        tests = _domains(run, str(own.get("stream") or ""))
+        return {
+            f"were judged by different tasks '{task}'": {key: own[key] for key in JUDGED_BY if key in own},
+            "rank different candidates": ranked,
+            "have different test rows (data or split)": {
+                name: of["split_hashes"]["test"] for name, of in tests.items()
+            },
+            LABELS: {
+                f"{name} {label}": of["label_hashes"][label]["test"]
+                for name, of in tests.items()
+                for label in columns
+                if label in of.get("label_hashes", {})  # a label that is made of rows, as next_item, is in their hash
+            },
+        }
+
+
+def data_of(run: Path) -> str | None:
+    """The fingerprint of a run's data, of all its rows and labels; none where its card says none.
+
+    Raises:
+        DataError: a run without a data card that can be read.
+    """
+    found = records.mapping(run / CARD, MISSING).get("fingerprint")
+    return None if found is None else str(found)
 
 
 def _domains(run: Path, stream: str) -> dict[str, Any]:
     """What the data card says of the domains that a task reads: of its own, where it has one.
 
     Raises:
-        UserError: a run without a data card.
+        DataError: a run without a data card that can be read.
     """
-    path = run / "data_card.json"
-    if not path.is_file():
-        raise UserError(f"{path}: is missing, and it says which rows the run was judged on; train it again")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["domains"]
+    found: dict[str, Any] = records.mapping(run / CARD, MISSING)["domains"]
     domain = stream.rpartition("/")[0]
     return {domain: found[domain]} if domain in found else found
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from graftrec.analysis import units
-from graftrec.analysis.arms import ALL, AUTO, TWIN, WIDE, ArmJob, status
+from graftrec.analysis.arms import ALL, AUTO, TWIN, WIDE, ArmJob, read_units, status
 from graftrec.analysis.statistics import Difference
 from graftrec.analysis.units import USER, Values, difference_of, mean_of
 from graftrec.analysis.verdicts import Cell, decide, number
@@ -69,7 +68,7 @@ def units_of(jobs: Sequence[ArmJob]) -> OfArms:
     found: OfArms = {}
     first: Values | None = None
     for job in jobs:
-        values = units.read(pl.read_parquet(job.folder / "units.parquet")).get(job.arm.target, {})
+        values = units.read(read_units(job.folder)).get(job.arm.target, {})
         first = values if first is None else first
         if not np.array_equal(first.get(USER, ()), values.get(USER, ())):
             raise ValueError(f"{job.words} should be judged on the users of the other arms. Found others.")

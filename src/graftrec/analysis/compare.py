@@ -17,19 +17,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from graftrec import config, yaml_limits
+from graftrec import config, records
 from graftrec.analysis import units
 from graftrec.analysis.arms import BESIDE
-from graftrec.analysis.belonging import check_belonging
+from graftrec.analysis.belonging import check_belonging, data_of
 from graftrec.analysis.paired import signed_ranks, t_test
 from graftrec.analysis.statistics import FEWEST_SEEDS, by_user
 from graftrec.analysis.units import USER, Values, difference_of
 from graftrec.analysis.verdicts import Cell, decide
 from graftrec.errors import UserError, outcome
 from graftrec.files import whole
-from graftrec.plain import tell
+from graftrec.plain import say, tell
 from graftrec.report import words
 from graftrec.report.screen import screen
+from graftrec.resume import status_of
 from graftrec.trainings import seeds_of
 
 ASIDE = ("seed", *BESIDE)  # keys that make no other experiment
@@ -56,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         folders, options = _options(argv)
         if not folders:
-            print(USAGE)
+            say(USAGE)
             return 0 if {"--help", "-h"} & set(argv) else 2
         report = compare(folders, options.get("metric"), options.get("task"), options.get("arm") or "grafted")
         if options.get("out"):
@@ -85,9 +86,10 @@ def compare(
 
     Raises:
         UserError: a folder that is no run; a task, metric or arm that is not there; runs that do not belong together:
-            of other data, another split, other candidates or another task.
+            of other data, another split, other candidates or another task. DataError: a run whose files are damaged.
     """
     groups = groups_of(list(runs_in(folders)))
+    _must_be_of_the_same_data(groups)
     task = task or _main(groups[0], "task")
     metric = metric or _main(groups[0], "metric")
     check_belonging([path for group in groups for path in dict.fromkeys(group.runs.values())], task)
@@ -131,16 +133,21 @@ def runs_in(folders: Sequence[Path]) -> Iterator[Path]:
     """Run folders among these and one level below.
 
     Raises:
-        UserError: a folder without any.
+        UserError: a folder without any. DataError: results that are not as the run left them.
     """
     for folder in folders:
         inside = [folder] if _is_run(folder) else sorted(path for path in folder.glob("*") if _is_run(path))
         if not inside:
             raise UserError(f"{folder}: neither a finished run nor a folder of runs (no users.parquet in it)")
+        for path in inside:
+            records.check(path, status_of(path))
         yield from inside
 
 
 def _is_run(folder: Path) -> bool:
+    """Whether a run has finished there; what it says that it left and did not is missing, see `records.check`."""
+    if "users.parquet" in (status_of(folder).get("files") or ()):
+        return True
     return all((folder / name).is_file() for name in ("users.parquet", "config.yaml", "metrics.json"))
 
 
@@ -150,16 +157,17 @@ def groups_of(runs: Sequence[Path]) -> list[Group]:
     The same experiment and seed a second time is a group of its own: what is compared is then how it repeats itself.
 
     Raises:
-        UserError: nothing to compare.
+        UserError: runs of the same settings that were trained on other data. DataError: a damaged config.yaml.
     """
     groups: list[Group] = []
     for path in dict.fromkeys(runs):
-        tree = yaml_limits.load(path / "config.yaml")
-        kept = {key: value for key, value in tree.items() if key not in ASIDE}
-        seeds = seeds_of(tree)
+        tree = records.configuration(path / "config.yaml")
+        with records.reading(path / "config.yaml"):
+            kept = {key: value for key, value in tree.items() if key not in ASIDE}
+            seeds, declared = seeds_of(tree), [str(name) for name in tree.get("verdicts") or ()]
         same = next((group for group in groups if group.tree == kept and not set(seeds) & set(group.runs)), None)
         if same is None:
-            same = Group("", kept, declared=list(tree.get("verdicts") or ()))
+            same = Group("", kept, declared=declared)
             groups.append(same)
         same.runs |= dict.fromkeys(seeds, path)
     for at, group in enumerate(groups):
@@ -167,10 +175,29 @@ def groups_of(runs: Sequence[Path]) -> list[Group]:
     return groups
 
 
+def _must_be_of_the_same_data(groups: Sequence[Group]) -> None:
+    """UserError where runs of one group, which stand for seeds of one experiment, were not trained on the same data."""
+    problems = []
+    for group in groups:
+        first, *others = dict.fromkeys(group.runs.values())
+        problems += [
+            f"{path} and {first} have the same settings and were trained on different data (rows or labels), so they "
+            "are no seeds of one experiment; train one of them again"
+            for path in others
+            if data_of(path) != data_of(first)
+        ]
+    if problems:
+        raise UserError(problems)
+
+
 def _numbers(folder: Path, task: str) -> pl.DataFrame:
     """Columns id and number: the users of a run's task. Another run may have numbered them otherwise."""
-    frame = pl.read_parquet(folder / "users.parquet", columns=["task", "id", USER]).filter(pl.col("task") == task)
+    frame = _users(folder).filter(pl.col("task") == task)
     return frame.drop_nulls("id").select("id", pl.col(USER).alias("number")).unique("id")
+
+
+def _users(folder: Path) -> pl.DataFrame:
+    return records.table(folder / "users.parquet", ("arm", "seed", "task", "metric", USER, "id", "value"))
 
 
 def values_of(folder: Path, task: str, arm: str, seed: int, numbers: pl.DataFrame) -> dict[str, Any]:
@@ -181,7 +208,7 @@ def values_of(folder: Path, task: str, arm: str, seed: int, numbers: pl.DataFram
     Raises:
         UserError: a task or an arm that is not there.
     """
-    frame = pl.read_parquet(folder / "users.parquet")
+    frame = _users(folder)
     for column, asked in (("arm", arm), ("task", task)):
         known = frame[column].unique().sort().to_list()
         if asked not in known:
@@ -238,19 +265,19 @@ def _mean(values: Any) -> float:
 
 
 def _metrics(group: Group) -> dict[str, Any]:
-    path = next(iter(group.runs.values())) / "metrics.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return records.mapping(next(iter(group.runs.values())) / "metrics.json")
 
 
 def _main(group: Group, key: str) -> str:
-    return str(_metrics(group)["main"][key])
+    with records.reading(next(iter(group.runs.values())) / "metrics.json"):
+        return str(_metrics(group)["main"][key])
 
 
 def _mains(group: Group) -> dict[str, str]:
     """Target -> its main metric."""
-    found = _metrics(group)
-    return dict(found.get("mains") or {found["main"]["task"]: found["main"]["metric"]})
+    with records.reading(next(iter(group.runs.values())) / "metrics.json"):
+        found = _metrics(group)
+        return dict(found.get("mains") or {found["main"]["task"]: found["main"]["metric"]})
 
 
 def _described(groups: Sequence[Group]) -> list[dict[str, Any]]:

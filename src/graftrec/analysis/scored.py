@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import takewhile
 
 import torch
@@ -66,15 +67,28 @@ def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict
     if isinstance(task, RankingTask) and isinstance(stream, (BasketRows, SequenceRows)):
         of_use = {OwnFrequency: stream.lines.seen, RecentPopularity: stream.lines.clock}
         asked = [each for each in (RANKERS if target else CHEAP) if of_use.get(each, True)]
-        return {each.name: score_ranker(each(), stream, task.k, task.relevant, task.at) for each in asked}
+        return {
+            each.name: tried(task, partial(score_ranker, each(), stream, task.k, task.relevant, task.at))
+            for each in asked
+        }
     if not isinstance(task, RowTask) or len(task.columns) != 1:
         return {}  # no single number to predict
     found = _rows(task, stream)
     if target and found and isinstance(stream, TableRows):
         if task.label.kind in ("number", "binary") and {"user", "item"} <= set(stream.sample):
-            found["bias"] = _bias(task, stream)
-        found["gbdt"] = _gbdt(task, stream)
+            found["bias"] = tried(task, partial(_bias, task, stream))
+        found["gbdt"] = tried(task, partial(_gbdt, task, stream))
     return found
+
+
+def tried(task: Task, work: Callable[[], Scored]) -> Scored:
+    """What a baseline scores; one that fails is undefined with the reason, since the training that it stands beside is
+    done: no label in the test, one positive, nobody who is asked about anything new, no memory."""
+    try:
+        return work()
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Scored({task.main: Value(None, f"it could not be fitted or judged ({why})")})
 
 
 def score_ranker(
@@ -134,16 +148,33 @@ def _rows(task: RowTask, stream: StreamData) -> dict[str, Scored]:
         return {}
     about = _about(task, batches)
     count = len(about["label"])
+
+    def judged(prediction: Callable[[], Tensor]) -> Scored:
+        return tried(task, lambda: _measured(task, prediction(), about))
+
     if task.label.kind == "category":
         share = torch.bincount(trained[trained >= 0], minlength=task.label.classes).float()
         share = share / share.sum().clamp_min(1)
-        found = {"median" if isinstance(task, Ordinal) else "majority": _measured(task, share.expand(count, -1), about)}
-        counted = class_baselines(task, stream, share, lambda: _about(task, _evaluated(task, stream, "val")), about)
-        return found | {name: replace(_measured(task, p, about, way), rows=MORE) for name, (p, way) in counted.items()}
-    found = {"mean": _measured(task, trained[~trained.isnan()].mean().expand(count), about)}
+        found = {"median" if isinstance(task, Ordinal) else "majority": judged(lambda: share.expand(count, -1))}
+        try:
+            counted = class_baselines(task, stream, share, lambda: _about(task, _evaluated(task, stream, "val")), about)
+        except ValueError as error:  # nothing in validation to choose by
+            return found | {"own_frequency": Scored({task.main: Value(None, str(error))})}
+        for name, (p, way) in counted.items():
+            found[name] = tried(task, partial(_counted, task, p, about, way))
+        return found
+    found = {"mean": judged(lambda: trained[~trained.isnan()].mean().expand(count))}
     for name in stream.baselines:
-        found[name] = _measured(task, torch.cat([batch[name].flatten() for batch in batches]), about)
+        found[name] = judged(partial(_column, batches, name))
     return found
+
+
+def _column(batches: Sequence[Batch], name: str) -> Tensor:
+    return torch.cat([batch[name].flatten() for batch in batches])
+
+
+def _counted(task: RowTask, prediction: Tensor, about: Mapping[str, Tensor], way: float | str | None) -> Scored:
+    return replace(_measured(task, prediction, about, way), rows=MORE)
 
 
 def _evaluated(task: RowTask, stream: StreamData, stage: Stage) -> list[Batch]:

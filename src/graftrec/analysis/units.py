@@ -76,9 +76,9 @@ def frame_of(units: Units, **constants: Any) -> pl.DataFrame:
 
 
 def write(frame: pl.DataFrame, path: Path) -> None:
-    """Write a frame of values as a whole."""
+    """Write a frame of values as a whole, each page with a checksum that `records.table` looks at."""
     with whole(path) as draft:
-        frame.write_parquet(draft)
+        frame.write_parquet(draft, use_pyarrow=True, pyarrow_options={"write_page_checksum": True})
 
 
 def read(frame: pl.DataFrame) -> dict[str, dict[str, npt.NDArray[Any]]]:

@@ -14,6 +14,7 @@ from graftrec.data.prepare import Prepared
 from graftrec.data.seeds import Hashes, mixed
 from graftrec.data.seeds import hashes as hashes_of
 from graftrec.data.splits.base import Parts, Split, row_hashes
+from graftrec.data.splits.official import Official, known_of
 from graftrec.data.table import Interactions, distinct
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -22,11 +23,18 @@ STAGES = ("train", "val", "test")
 
 
 def card(
-    protocol: str, split: Split, domains: Sequence[Domain], parts: Sequence[Parts], made: Prepared, full: bool = True
+    protocol: str,
+    split: Split,
+    domains: Sequence[Domain],
+    parts: Sequence[Parts],
+    made: Prepared,
+    full: bool,
+    name: str,
 ) -> dict[str, Any]:
     """Counts, dates, splits with a hash each, refused rows, stamps and warnings; plain values, for JSON.
 
-    It looks at every row, and several times if ``full``, so it is made when it is asked for and not before.
+    It looks at every row, and several times if ``full``, so it is made when it is asked for and not before. ``name`` is
+    the data's fingerprint.
     """
     tables = list({id(domain.data): domain.data for domain in domains}.values())
     found: dict[str, Any] = {
@@ -42,7 +50,7 @@ def card(
     found |= _dates(tables)
     hashes = [row_hashes(domain, 0) for domain in domains]
     labels = [_label_hashes(domain, of_rows) for domain, of_rows in zip(domains, hashes, strict=True)]
-    found["fingerprint"] = _hash([*hashes, *(of_label for each in labels for of_label in each.values())])
+    found["fingerprint"] = name
     found["splits"] = {name: dict(stream.splits) for name, stream in made.streams.items()}
     found["domains"] = {
         domain.name or "all": _domain(domain, own, of_rows, of_labels, full)
@@ -54,7 +62,13 @@ def card(
     found["refused"] = _summed([data.refused for data in tables]) | made.refused
     stamps = [stamp for data in tables for stamp in data.stamps]
     found["stamps"] = list(dict.fromkeys([*([split.stamp] if split.stamp else []), *stamps]))
+    joins = [*(joined for domain in domains for joined in domain.joined), *made.joined]
+    found["joined"] = [str(joined) for joined in joins]
     notes = [*(note for data in tables for note in data.notes), *_warnings(domains, full), *_empty(made)]
+    notes += [note for joined in joins for note in joined.notes] + made.notes
+    if isinstance(split, Official):
+        met = [joined for domain, own in zip(domains, parts, strict=True) for joined in known_of(domain, own.part)]
+        notes += [note for joined in met for note in joined.notes]
     found["notes"] = list(dict.fromkeys(notes))
     if full:
         found["timeline"] = _timeline(domains)

@@ -13,9 +13,11 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from graftrec import ledger
+from graftrec import ledger, records
+from graftrec.errors import DataError
 from graftrec.files import whole
 from graftrec.ledger import Entry
+from graftrec.plain import tell
 from graftrec.report import sweep_page, words
 from graftrec.report.screen import screen
 from graftrec.report.sweep_shares import importance
@@ -128,6 +130,12 @@ def _front(study: Any, jobs: Sequence[Entry]) -> list[tuple[Entry, list[float]]]
 
 
 def _metrics(folder: Path) -> dict[str, Any]:
+    """What a job measured, empty where there is nothing or nothing that can be read: a job's damage is its own."""
     path = folder / "metrics.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    if not path.exists():
+        return {}
+    try:
+        return records.mapping(path, "the same command trains the job again")
+    except DataError as error:
+        tell(f"graftrec: {error}")
+        return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +15,15 @@ from optuna.samplers import BaseSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
+from graftrec import records
 from graftrec.config import near
-from graftrec.errors import Pruned
+from graftrec.errors import DataError, Pruned
+from graftrec.plain import tell
 from graftrec.redaction import shown
 from graftrec.trial import VARIABLE, default_storage, part
 from hydra_plugins.graftrec_optuna._space import Space
 
+FAILS = "the trial fails, and another one takes its place"
 DIRECTIONS = ("maximize", "minimize")
 
 
@@ -61,20 +63,29 @@ class Search:
             raise CompactHydraException("\n".join(problems))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=self.study_name,
-            directions=[StudyDirection[way.upper()] for way in self.directions],
-            load_if_exists=True,
-        )
+        try:
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=self.study_name,
+                directions=[StudyDirection[way.upper()] for way in self.directions],
+                load_if_exists=True,
+            )
+            before = self.study.user_attrs.get("asked")
+            self.study.get_trials()
+        except Exception as error:  # of SQLite, SQLAlchemy, Optuna or JSON, by where the damage is
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise CompactHydraException(
+                f"the study '{self.study_name}' in {shown(self.storage)} cannot be read ({shown(why)}); move it away, "
+                "and the same command begins the search anew: what it has finished is not trained again"
+            ) from error
         asked = {
             "fixed": sorted(fixed),
             "space": {name: repr(distribution) for name, (_, distribution) in sorted(self.space.items())},
             "objectives": [f"{way} {what}" for way, what in zip(self.directions, self.objectives, strict=True)],
         }
-        before = self.study.user_attrs.get("asked")
         if before not in (None, asked):
-            differs = ", ".join(key for key in asked if before.get(key) != asked[key])
+            kept = before if isinstance(before, dict) else {}
+            differs = ", ".join(key for key in asked if kept.get(key) != asked[key])
             raise CompactHydraException(
                 f"the study '{self.study_name}' in {shown(self.storage)} is of another search ({differs} differ); "
                 "set hydra.sweeper.study_name or hydra.sweep.dir"
@@ -171,15 +182,24 @@ class Search:
         if self.objectives == ["score"] or not math.isfinite(score):
             return [score]
         file = Path(str(job.hydra_cfg.hydra.runtime.output_dir)) / "metrics.json"
-        metrics = json.loads(file.read_text(encoding="utf-8"))
-        values = []
+        try:
+            return self._measured(records.mapping(file, FAILS), file, score)
+        except DataError as error:
+            tell(f"graftrec: {error}")
+            return [math.nan]
+
+    def _measured(self, metrics: dict[str, Any], file: Path, score: float) -> list[float]:
+        """The objectives in what a job measured. DataError where that is damaged."""
+        values: list[float] = []
         for name in self.objectives:
             value: Any = score
             if name != "score":
                 kind, _, rest = name.partition("/")
                 task, _, metric = rest.partition("/")
-                value = metrics["fit"].get(rest) if kind == "fit" else metrics["val"].get(task, {}).get(metric)
+                with records.reading(file, FAILS):
+                    value = metrics["fit"].get(rest) if kind == "fit" else metrics["val"].get(task, {}).get(metric)
             if value is None:
-                print(f"graftrec: {file} has no number for the objective {name}, so the trial fails", flush=True)
-            values.append(math.nan if value is None else float(value))
+                tell(f"graftrec: {file} has no number for the objective {name}, so the trial fails")
+            with records.reading(file, FAILS):
+                values.append(math.nan if value is None else float(value))
         return values

@@ -18,7 +18,7 @@ from graftrec.analysis.paired import signed_ranks, t_test
 from graftrec.analysis.statistics import holm
 from graftrec.analysis.units import USER
 from graftrec.cli import main
-from graftrec.errors import UserError
+from graftrec.errors import DataError, UserError
 
 Array = npt.NDArray[np.float64]
 TASK = {"_target_": "graftrec.tasks.next_basket.NextBasket", "stream": "dairy/baskets", "column": "y"}
@@ -261,7 +261,7 @@ def test_a_run_without_its_data_card_is_refused(tmp_path: Path) -> None:
     runs = [saved(tmp_path / name, noisy(0.0)[0], lr=n) for n, name in enumerate("ab")]
     for folder in runs:
         (folder / "data_card.json").unlink()
-    with pytest.raises(UserError, match=r"data_card.json: is missing"):
+    with pytest.raises(DataError, match=r"data_card.json is missing"):
         compare(runs)
 
 

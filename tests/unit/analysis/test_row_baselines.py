@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from graftrec.analysis import scored as place
 from graftrec.analysis.bias import GRID
 from graftrec.analysis.scored import score_baselines
 from graftrec.data.datasets.base import Dataset
@@ -102,6 +105,7 @@ def streams() -> dict[str, StreamData]:
     return {"nobodys": prepared(Things())["rows"], "pairs": pairs(), **{n: visits[n] for n in ("rows", "sequences")}}
 
 
+NAN = math.nan
 CONSTANT, TREES, ALL = ["mean"], ["mean", "gbdt"], ["mean", "bias", "gbdt"]
 CASES: list[Any] = [
     pytest.param(stream, cls, loss, column, more, names, id=f"{cls.__name__}-{stream}-{column}-{more.get('space', '')}")
@@ -233,3 +237,36 @@ def test_the_bias_of_a_binary_label_is_a_share_chosen_by_the_main_metric(streams
     assert auc["bias"] > auc["mean"] + 0.02
     assert found["bias"].metrics["log_loss"].value is not None
     assert found["bias"].chosen in GRID
+
+
+def test_a_baseline_that_fails_is_undefined_with_the_reason(
+    streams: dict[str, StreamData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training that it stands beside is done."""
+
+    def fails(*given: Any) -> None:
+        raise ValueError("one positive in\nall rows")
+
+    for name in ("bias", "gbdt", "_measured"):
+        monkeypatch.setattr(place, name, fails)
+    found = score_baselines(made(Binary, Bce(), streams["rows"], "like", {}), streams["rows"])
+    why = "it could not be fitted or judged (ValueError: one positive in all rows)"
+    assert {name: each.metrics for name, each in found.items()} == {name: {"auc": Value(None, why)} for name in ALL}
+
+
+def test_labels_that_come_later(streams: dict[str, StreamData], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No label in the test, the usual state of conversions: values are undefined, and nothing ends."""
+    stream = copy.copy(streams["rows"])
+    task = made(Binary, Bce(), stream, "like", {})
+    evaluation = stream.evaluation
+
+    def later(stage: Any) -> Any:
+        lost = {"like": NAN} if stage == "test" else {}
+        for batch in evaluation(stage):
+            yield batch | {name: torch.full_like(batch[name], value) for name, value in lost.items()}
+
+    monkeypatch.setattr(stream, "evaluation", later)
+    found = score_baselines(task, stream)
+    assert list(found) == ALL
+    assert {each.metrics["auc"].value for each in found.values()} == {None}
+    assert all(each.metrics["auc"].reason for each in found.values())

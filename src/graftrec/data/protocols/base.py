@@ -20,7 +20,7 @@ from graftrec.data.fitted import AT_ONCE
 from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
 from graftrec.data.prepare import RANKED, Prepared
 from graftrec.data.sampling import Candidates, History
-from graftrec.data.splits.base import Parts, Split
+from graftrec.data.splits.base import Parts, Split, fingerprint
 from graftrec.data.splits.by_time import ByTime
 from graftrec.data.streams.base import StreamData
 from graftrec.data.streams.sequences import SequenceRows
@@ -63,6 +63,7 @@ class Protocol(pl.LightningDataModule, ABC):
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
         self._card: Callable[[bool], dict[str, Any]] | None = None
+        self._named: Callable[[], str] | None = None
         self._made: Prepared | None = None
         self._domains: dict[str, Domain] = {}
         self._train: TrainLoader | None = None
@@ -122,8 +123,16 @@ class Protocol(pl.LightningDataModule, ABC):
                         "DATA-051", f"{offered[name].data.name}: the {part} split of stream '{name}' has no row"
                     )
         made = self._made
-        self._card = cache(lambda full: card(type(self).__name__, self.split, domains, parts, made, full))
+        self._named = named = cache(lambda: fingerprint(domains))
+        self._card = cache(lambda full: card(type(self).__name__, self.split, domains, parts, made, full, named()))
         self._large = sum(domain.size for domain in domains) > LARGE
+
+    @property
+    def fingerprint(self) -> str:
+        """The name of the data as they were read, or of what there is now where nothing is prepared."""
+        if self._named is not None:
+            return self._named()
+        return fingerprint(self.arrange(domains_of(self.dataset.parts())))
 
     @property
     def card(self) -> dict[str, Any]:

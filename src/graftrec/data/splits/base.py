@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from graftrec.data.domains import Domain
 from graftrec.data.seeds import Hashes, derived, hashes, mixed, share
 from graftrec.errors import UserError
 
+AT_ONCE = 65_536  # rows of a wide matrix
 Part = npt.NDArray[np.int8]
 Days = npt.NDArray[np.float64]
 
@@ -82,6 +85,62 @@ def row_hashes(domain: Domain, seed: int, whole: bool = False) -> Hashes:
     if data.time is not None:
         found = mixed(found ^ data.time[rows].view(np.uint64))
     return found
+
+
+def contents(domain: Domain) -> Hashes:
+    """A number (n,) for each row that all of it decides: ids, features, labels, weight and what is in its history."""
+    data, rows = domain.data, domain.index()
+    found = row_hashes(domain, 0, whole=True)
+    for column in (data.event, data.split, data.weight):
+        if column is not None:
+            bits: Hashes = np.asarray(column)[rows].astype(np.float32).view(np.uint32).astype(np.uint64)
+            found = mixed(found ^ bits)
+    for lists in data.lists.values():
+        of_key: Hashes = np.concatenate([hashes(lists.keys), np.zeros(1, np.uint64)])
+        place = np.arange(len(lists.codes)) - np.repeat(lists.starts[:-1], np.diff(lists.starts))
+        placed: Hashes = of_key[lists.codes] ^ place.astype(np.uint64)
+        sums: Hashes = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(placed), dtype=np.uint64)])
+        of_row: Hashes = np.subtract(sums[lists.starts[rows + 1]], sums[lists.starts[rows]])
+        found = mixed(found ^ of_row)
+    for matrix in (*data.vectors.values(), *data.texts.values()):
+        odd = mixed(np.arange(matrix.shape[1], dtype=np.uint64)) | np.uint64(1)
+        for low in range(0, len(rows), AT_ONCE):
+            part = np.ascontiguousarray(matrix[rows[low : low + AT_ONCE]]).view(np.uint32).astype(np.uint64)
+            found[low : low + AT_ONCE] = mixed(found[low : low + AT_ONCE] ^ (part * odd).sum(1, dtype=np.uint64))
+    return found
+
+
+def fingerprint(domains: Sequence[Domain]) -> str:
+    """20 hex digits that name the data: every row with its labels, and what is known of users and items.
+
+    The order of rows and columns' names leave it alone; one other id or label makes it another one.
+    """
+    digest = hashlib.sha256()
+    for domain in domains:
+        with np.errstate(over="ignore"):
+            total = contents(domain).sum(dtype=np.uint64)
+        digest.update(f"{domain.name} {domain.size} {int(total)}".encode())
+        for known in (domain.data.users, domain.data.items):
+            digest.update(b"none" if known is None else _attributes(known.frame))
+    return digest.hexdigest()[:20]
+
+
+def _attributes(frame: pl.DataFrame) -> bytes:
+    """The sha256 of a table with a column ``key``, in whatever order its rows are."""
+    digest = hashlib.sha256()
+    frame = frame.sort("key")
+    for name in sorted(frame.columns):
+        values = frame[name]
+        while isinstance(values.dtype, (pl.List, pl.Array)):
+            values = values.cast(pl.List(values.dtype.inner))
+            digest.update(values.list.len().fill_null(0).to_numpy().tobytes())
+            values = values.explode(empty_as_null=False, keep_nulls=False)
+        digest.update(f"{name} {len(values)}".encode() + values.is_null().to_numpy().tobytes())
+        if values.dtype.is_numeric():
+            digest.update(values.fill_null(0).to_numpy().tobytes())
+        else:
+            digest.update("\x1f".join(values.cast(pl.String).fill_null("").to_list()).encode())
+    return digest.digest()
 
 
 def in_order(domains: Sequence[Domain], *keys: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
