@@ -92,6 +92,8 @@ def _lines(console: Console, card: Card) -> None:
     """What was left out, what to know, and the hash of each split."""
     for reason, count in card["refused"].items():
         console.print(_text(f"refused  {count:,} rows: {reason}", "yellow"))
+    for joined in card["joined"]:
+        console.print(_text(f"joined   {joined}"))
     for stamp in card["stamps"]:
         console.print(_text(f"stamp    {stamp}", "magenta"))
     for note in card["notes"]:

@@ -14,7 +14,9 @@ from torch import Tensor
 from graftrec.data.domains import Domain
 from graftrec.data.encode import WORDS, hashed
 from graftrec.data.entities import Entities
-from graftrec.data.table import Attributes, Column, Floats, Lists
+from graftrec.data.joins import Joined, joined
+from graftrec.data.table import Attributes, Column, Floats, Interactions, Lists
+from graftrec.data.vocab import as_type
 from graftrec.schema import Table
 
 Mask = npt.NDArray[np.bool_]
@@ -103,12 +105,22 @@ def tables(
     return found, single, vocabularies
 
 
+def met(data: Interactions) -> list[Joined]:
+    """How many users and items of a table have attributes."""
+    return [
+        joined(f"dataset.{kind}s", f"{kind}s of {data.name} have attributes", data.keys[kind].keys, known.frame["key"])
+        for kind, known in (("user", data.users), ("item", data.items))
+        if known is not None and data.has(kind) and len(data.keys[kind].keys)
+    ]
+
+
 def _uses(owner: Known) -> list[tuple[str, Use]]:
     """(table or vector of an attribute, its use)."""
     keys = owner.entities.vocabulary.keys
     joined: dict[str, tuple[str, Column, pl.Series]] = {}
     for domain, attributes in owner.frames:
-        frame = attributes.frame.with_columns(pl.col("key").cast(keys.dtype, strict=False)).drop_nulls("key")
+        key = as_type(attributes.frame["key"], keys.dtype)
+        frame = attributes.frame.with_columns(key.alias("key")).drop_nulls("key")
         own = pl.DataFrame({"key": keys}).join(
             frame.unique("key", keep="first", maintain_order=True), on="key", how="left", maintain_order="left"
         )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from graftrec.data.joins import Joined, joined
 from graftrec.data.seeds import derived, hashes, mixed, share
 from graftrec.data.table import Attributes, Interactions, Ints, distinct
 from graftrec.errors import DataError, UserError
@@ -28,6 +29,7 @@ class Domain:
         tables: kind (user, item) -> name of the table of its ids; domains that name the same table share it.
         names: kind -> what its raw ids are called there, where that is something else.
         shared: feature columns whose vectors are shared by name over domains; none: all of them.
+        joined: link tables, and how many of their ids it has.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Domain:
     tables: dict[str, str] = field(default_factory=lambda: {kind: kind for kind in KINDS})
     names: dict[str, pl.Series] = field(default_factory=dict)
     shared: tuple[str, ...] | None = None
+    joined: tuple[Joined, ...] = ()
 
     def keys(self, kind: str) -> pl.Series:
         """What the raw ids of the table are called, by code: equal names of one table mean the same."""
@@ -164,17 +167,23 @@ def unlinked(domains: Sequence[Domain], kind: str, linked: float, seed: int) -> 
     return found
 
 
-def linked_by(domain: Domain, kind: str, link: pl.DataFrame, alone: bool) -> Domain:
+def linked_by(domain: Domain, kind: str, link: pl.DataFrame, alone: bool, path: str) -> Domain:
     """The domain with ids replaced by those that a link table (own id, the others' id) says mean the same.
 
     Args:
-        alone: an id without a link is made one that no other domain has; else equal ids still mean the same.
+        path: of the table. alone: an id without a link is made one that no other domain has; else equal ids still mean
+            the same.
 
     Raises:
         DataError: two ids of the domain would become the same.
     """
-    own, other = (link[name].cast(pl.String) for name in link.columns[:2])
-    pairs = pl.DataFrame({"key": own, "new": other}).unique("key", keep="first", maintain_order=True)
+    own, other = (link[name].cast(pl.String) for name in link.columns)
+    pairs = pl.DataFrame({"key": own, "new": other}).drop_nulls()
+    doubles, pairs = len(pairs), pairs.unique("key", keep="first", maintain_order=True)
+    meets = joined(
+        f"protocol.links.{domain.name}.{kind}", f"{kind}s of {path} are in '{domain.name}'",
+        pairs["key"], domain.keys(kind).cast(pl.String), doubles - len(pairs),
+    )  # fmt: skip
     rest = pl.format("{}@" + domain.name, "key") if alone else pl.col("key")
     keys = (
         pl.DataFrame({"key": domain.keys(kind).cast(pl.String)})
@@ -184,4 +193,4 @@ def linked_by(domain: Domain, kind: str, link: pl.DataFrame, alone: bool) -> Dom
     used = keys.gather(distinct(domain.take(domain.data.keys[kind].codes)))  # domains of one table share its keys
     if used.n_unique() < len(used):
         raise DataError("DATA-044", f"{domain.name}: the link table gives two {kind}s of this domain the same id")
-    return replace(domain, names={**domain.names, kind: keys})
+    return replace(domain, names={**domain.names, kind: keys}, joined=(*domain.joined, meets))

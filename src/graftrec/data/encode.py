@@ -257,8 +257,9 @@ def interactions(
 def attributes(frame: pl.DataFrame, key: str, columns: Mapping[str, Column] | None = None) -> Attributes:
     """Attributes from a frame keyed by ``key``, of which the first row of each is kept; all are ids if not said."""
     named = dict(columns) if columns is not None else {n: Column("id") for n in frame.columns if n != key}
-    frame = frame.drop_nulls(key).unique(key, keep="first", maintain_order=True)
-    return Attributes(frame.select(pl.col(key).alias("key"), *named), named)
+    frame = frame.drop_nulls(key)
+    first = frame.unique(key, keep="first", maintain_order=True)
+    return Attributes(first.select(pl.col(key).alias("key"), *named), named, len(frame) - len(first))
 
 
 def hashed(values: pl.Series, column: Column) -> Codes:

@@ -27,6 +27,7 @@ class State:
         refused: reason -> rows that were dropped. cut: column of lists -> rows that have too many values.
         long: column -> ids that are too long. low, high: first and last time, days.
         below: first row, and nanoseconds of it and those after it, of the batches that have such.
+        homeless: why rows of the first batch are in no domain, where that is an attribute.
     """
 
     clocks: dict[str, Clock] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class State:
     low: float = np.inf
     high: float = -np.inf
     below: list[tuple[int, Ints]] = field(default_factory=list)
+    homeless: DataError | None = None
 
 
 def ids(raw: Raw, column: str, whole: set[str], state: State) -> pl.Series:

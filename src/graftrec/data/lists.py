@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from graftrec.data import readers
+from graftrec.data import readers, typed
 from graftrec.data.domains import KINDS, Domain
+from graftrec.data.joins import Joined, places, reason
 from graftrec.data.table import Ints
-from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError
+
+Pairs = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Pairs of raw ids with the part that they are for, ``all`` where the file names none."""
+    """Pairs of raw ids with the part that they are for, ``all`` where the file names none.
 
+    Args:
+        setting: that names the file. path: of the file. known: kind -> which rows (L,) any domain has an id of, and raw
+        ids of the domains that were asked.
+    """
+
+    setting: str
+    path: str
     frame: pl.DataFrame  # user, item, split
+    doubles: int = 0
+    known: dict[str, Ints] = field(default_factory=dict)
+    keys: dict[str, list[pl.Series]] = field(default_factory=dict)
 
-    def pairs(self, domain: Domain, entity_of: Mapping[str, Ints]) -> dict[str, tuple[Tensor, Tensor]]:
+    def pairs(self, domain: Domain, entity_of: Mapping[str, Ints]) -> dict[str, Pairs]:
         """Part -> users (L,) and items (L,) that exist, given the numbers (K + 1,) of the raw ids of a domain."""
-        who, what = (self._numbers(kind, domain.data.keys[kind].keys, entity_of[kind]) for kind in KINDS)
-        known = (who > 0) & (what > 0)
+        numbers = {}
+        for kind in KINDS:
+            keys = domain.data.keys[kind].keys
+            numbers[kind] = entity_of[kind][places(self.frame[kind], keys)]
+            self.known[kind] = np.maximum(self.known.get(kind, np.zeros(1, np.int64)), numbers[kind] > 0)
+            self.keys.setdefault(kind, []).append(keys.cast(pl.String))
+        who, what = numbers["user"], numbers["item"]
+        both = (who > 0) & (what > 0)
         split = self.frame["split"].to_numpy()
         return {
-            str(part): (torch.from_numpy(who[known & (split == part)]), torch.from_numpy(what[known & (split == part)]))
+            str(part): (torch.from_numpy(who[both & (split == part)]), torch.from_numpy(what[both & (split == part)]))
             for part in np.unique(split)
+            if (both & (split == part)).any()
         }
 
-    def _numbers(self, kind: str, keys: pl.Series, entity_of: Ints) -> Ints:
-        codes = np.concatenate([[-1], keys.arg_sort().to_numpy()])
-        found: Ints = entity_of[codes[Vocabulary(keys).encode(self.frame[kind])]]
+    def joined(self) -> list[Joined]:
+        """How many of its users and items any domain has that it was asked for."""
+        found = []
+        for kind, known in self.known.items():
+            ids, here = self.frame[kind], pl.Series(known > 0)
+            asked, matched = ids.drop_nulls().n_unique(), ids.filter(here).n_unique()
+            strangers = ids.filter(~here).drop_nulls().unique(maintain_order=True)
+            why = reason(strangers, pl.concat(self.keys[kind]))
+            doubles = self.doubles if kind == "item" else 0
+            found.append(Joined(self.setting, f"{kind}s of {self.path} are in the data", matched, asked, doubles, why))
         return found
 
 
-def read_lists(path: str) -> Listed:
+def read_lists(setting: str, path: str) -> Listed:
     """Columns ``user`` and ``item``, which may hold a list, and optionally ``split``.
 
     Raises:
@@ -47,13 +73,13 @@ def read_lists(path: str) -> Listed:
     """
     there = readers.columns(path)
     raw = readers.read(path, ["user", "item", *(["split"] if "split" in there else [])], lists=["item"])
-    frame = raw.frame
-    if isinstance(frame.schema["item"], pl.List):
-        frame = frame.explode("item")
-    if "split" not in frame.columns:
-        return Listed(frame.with_columns(pl.lit("all").alias("split")))
-    odd = frame["split"].unique().cast(pl.String).to_list()
-    odd = [part for part in odd if part not in ("val", "test")]
-    if odd:
+    nested = isinstance(raw.frame.schema["item"], pl.List)
+    item = typed.listed(raw, "item") if nested else typed.words(raw, "item")
+    split = pl.col("split").cast(pl.String) if "split" in there else pl.lit("all").alias("split")
+    frame = raw.frame.select(typed.words(raw, "user").alias("user"), item.alias("item"), split)
+    odd = [part for part in frame["split"].unique() if part not in ("val", "test")]
+    if odd and "split" in there:
         raise DataError("DATA-045", f"{path}: split should be val or test, found '{odd[0]}'")
-    return Listed(frame.with_columns(pl.col("split").cast(pl.String)))
+    frame = frame.explode("item", empty_as_null=False, keep_nulls=False) if nested else frame
+    single = frame.unique(maintain_order=True)
+    return Listed(setting, path, single, len(frame) - len(single))

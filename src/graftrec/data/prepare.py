@@ -16,14 +16,16 @@ from graftrec.data.domains import KINDS, Domain
 from graftrec.data.entities import Entities
 from graftrec.data.fitted import Fitted
 from graftrec.data.history import Histories
+from graftrec.data.joins import Joined, refuse_strangers
 from graftrec.data.learnt import Learnt
-from graftrec.data.lists import Listed, read_lists
+from graftrec.data.lists import Listed, Pairs, read_lists
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, events
 from graftrec.data.streams.base import StreamData
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.lines import SUPPORT, Lines
 from graftrec.data.streams.pairs import PairRows
+from graftrec.data.streams.ranked import Catalogue
 from graftrec.data.streams.rows import Person, Place, TableRows, kind_of
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.data.table import Interactions, Ints, distinct
@@ -43,7 +45,9 @@ class Prepared:
 
     Attributes:
         tables: embedding tables by name. entities: of users and items, by table. streams: by name.
-        refused: reason -> rows that stay out of rankings. learnt: what each domain's training rows have of the tables.
+        refused: reason -> rows that stay out of rankings. joined: second files, and how many ids they have in common
+        with the data. notes: what a reader of the data card should know. learnt: what each domain's training rows have
+        of the tables.
     """
 
     def __init__(
@@ -59,6 +63,8 @@ class Prepared:
         self.tables: dict[str, Table] = {}
         self.streams: dict[str, StreamData] = {}
         self.refused: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.joined: list[Joined] = []
         self._used = [(d, p, kinds) for d, p, kinds in zip(domains, parts, wanted, strict=True) if kinds and d.size]
         self._origin = min((float(p.time.min()) for p in parts if len(p.time)), default=0.0)  # a twin's as well
         self.entities = {kind: self._entities(kind) for kind in KINDS}
@@ -67,6 +73,9 @@ class Prepared:
             for d, _, _ in self._used
         ]
         self._known: dict[tuple[int, str], Ints] = {}
+        for data in {id(domain.data): domain.data for domain, _, _ in self._used}.values():
+            self.joined += content.met(data)
+        refuse_strangers(self.joined)
         self._kept = self._catalogues()
         self._train()
         self._fit()
@@ -179,8 +188,9 @@ class Prepared:
         return np.logical_or.reduce(others) if others else None
 
     def _make_ranked(self) -> None:
-        listed = read_lists(self.candidates.lists) if self.candidates.lists else None
-        hard = read_lists(self.candidates.hard) if self.candidates.hard else None
+        given = {"candidates.lists": self.candidates.lists, "candidates.hard": self.candidates.hard}
+        files = {setting: read_lists(setting, path) for setting, path in given.items() if path}
+        listed, hard = (files.get(setting) for setting in given)
         for at, (domain, parts, kinds) in enumerate(self._used):
             if not set(kinds) & set(RANKED):
                 continue
@@ -192,8 +202,8 @@ class Prepared:
                 name = domain.prefix + kind
                 if kind == "baskets":
                     own = None
-                    if hard is not None:
-                        pairs = hard.pairs(domain, self._entity_of[at]).values()
+                    pairs = [] if hard is None else list(hard.pairs(domain, self._entity_of[at]).values())
+                    if pairs:
                         who, what = (torch.cat(each) for each in zip(*pairs, strict=True))
                         ranked = torch.isin(what, lines.items)
                         own = who[ranked], what[ranked]
@@ -209,6 +219,39 @@ class Prepared:
                     self.streams[name] = PairRows(
                         name, groups, lines.item, lines.part, lines.items, self.seed, tables[1], 100 if baskets else 20
                     )
+        met = [joined for file in files.values() for joined in file.joined()]
+        refuse_strangers(met)
+        self.joined += met
+        if listed is not None:
+            self._note_lists(listed)
+
+    def _note_lists(self, listed: Listed) -> None:
+        """Say whose answers cannot be ranked against anything; DataError if that is everybody."""
+        users = alone = 0
+        for name, stream in self.streams.items():
+            if not isinstance(stream, BasketRows):
+                continue
+            ranked = Catalogue(stream.lines)
+            for stage in ("val", "test"):
+                count = len(ranked.users(stage))
+                if stage in stream.lines.listed:
+                    without = ranked.alone(stage)
+                    users, alone = users + count, alone + without
+                    if without:
+                        self.notes.append(
+                            f"candidates.lists: {without:,} of {count:,} users of the {stage} split of stream '{name}' "
+                            "have no other candidate there than what they chose, and count in no metric"
+                        )
+                elif count and {stage, "all"} & set(listed.frame["split"]):
+                    self.notes.append(
+                        f"candidates.lists: no pair of {listed.path} is in the {stage} split of stream '{name}', whose "
+                        "whole catalogue is ranked"
+                    )
+        if alone and alone == users:
+            raise DataError(
+                "DATA-047",
+                f"candidates.lists: no user of val and test has a candidate in {listed.path} but what was chosen",
+            )
 
     def _lines(self, at: int, domain: Domain, parts: Parts, listed: Listed | None, answered: bool) -> Lines:
         data, rows = domain.data, np.flatnonzero(self._kept[at])
@@ -236,7 +279,7 @@ class Prepared:
         catalogue = np.flatnonzero(np.bincount(columns["item"]))
         overlap, single = self.overlap(at), self.single[domain.tables["item"]]
         trained = self._trained_in[at]
-        pairs = {} if listed is None else listed.pairs(domain, self._entity_of[at])
+        pairs: dict[str, Pairs] = {} if listed is None else listed.pairs(domain, self._entity_of[at])
         everything = torch.from_numpy(np.isin(np.arange(len(items)), catalogue))
         return Lines(
             user=values["user"], item=values["item"], time=values["time"],

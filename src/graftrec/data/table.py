@@ -142,10 +142,11 @@ class Lists:
 
 @dataclass(frozen=True, eq=False)
 class Attributes:
-    """One row per user or item: the raw ``key`` and what is known of it."""
+    """One row per user or item: the raw ``key`` and what is known of it; ``doubles``: rows of a key that had one."""
 
     frame: pl.DataFrame  # with a column "key"
     columns: dict[str, Column]
+    doubles: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,16 @@ import polars as pl
 Ids = npt.NDArray[np.int64]
 
 
+def as_type(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Ids of another file as ids of this type, null where they are none: no 3 is 3.7, and no 7 is ``007``."""
+    cast: pl.Series = values.cast(dtype, strict=False)
+    if not dtype.is_integer() or values.dtype.is_integer():
+        return cast
+    back = cast.cast(pl.String) if values.dtype == pl.String else cast.cast(values.dtype, strict=False)
+    same = (back == values).fill_null(False)
+    return cast if same.all() else cast.set(~same, None)
+
+
 class Vocabulary:
     """Raw id <-> row number from 1; 0 is unknown. Fitted on training rows only, sorted, so that row order is no matter.
 
@@ -28,12 +38,7 @@ class Vocabulary:
 
     def encode(self, values: pl.Series) -> Ids:
         """Row numbers (n,) int64, 0 where an id was not seen."""
-        key = values.cast(self.keys.dtype, strict=False)
-        if values.dtype.is_float() and key.dtype.is_integer():  # 3.7 is no id 3
-            key = pl.DataFrame({"key": key, "raw": values}).select(pl.when(pl.col("key") == pl.col("raw")).then("key"))[
-                "key"
-            ]
-        asked = pl.DataFrame({"key": key})
+        asked = pl.DataFrame({"key": as_type(values, self.keys.dtype)})
         found = asked.join(self._lookup, on="key", how="left", maintain_order="left")["number"]
         return found.fill_null(0).to_numpy(writable=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -609,7 +610,7 @@ def test_only_listed_candidates_are_ranked(split: str, shop: Shop, tmp_path: Pat
     frame.write_csv(tmp_path / "lists.csv")
     whole = Shop(shop.rows.with_columns(site=pl.col("basket").cast(pl.Int64) % 2), domain="site")
     made = prepared(whole, kind=CrossDomain, lists=str(tmp_path / "lists.csv"), overlap_users=0.5, overlap_items=0.5)
-    seen = 0
+    seen = alone = 0
     for name in ("0/baskets", "1/baskets"):
         users, items = made.users_of(name), made.items_of(name)
         for stage in ("val", "test"):
@@ -624,12 +625,17 @@ def test_only_listed_candidates_are_ranked(split: str, shop: Shop, tmp_path: Pat
                 ]
                 for row, user in enumerate(users.decode(batch["query"].numpy())):
                     own = {str(item) for who, item in pairs if who == user.partition("@")[0]}
+                    if not batch["relevant"][row].any():  # whoever has no other candidate has no answer either
+                        alone += 1
+                        continue
                     expected = [
                         item in own or hit for item, hit in zip(catalogue, batch["relevant"][row].tolist(), strict=True)
                     ]
                     assert batch["listed"][row].tolist() == expected
                     seen += "@" in user
     assert seen > 10
+    counts = [re.search(r": (\d+) of \d+ users of the .* no other candidate", note) for note in made.card["notes"]]
+    assert alone == sum(int(found[1]) for found in counts if found)
 
 
 # The card

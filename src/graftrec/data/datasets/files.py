@@ -20,10 +20,12 @@ from graftrec.data.datasets.base import Dataset
 from graftrec.data.encode import Builder, Shape
 from graftrec.data.file_columns import State
 from graftrec.data.file_settings import columns_of, made_of, wrong_attributes, wrong_columns
+from graftrec.data.joins import joined
 from graftrec.data.names import wrong_name
 from graftrec.data.raw import Raw
 from graftrec.data.table import DAY, Column, Floats, Interactions, LabelKind
 from graftrec.data.times import UNITS, Clock, Moments, moments, plausible, told_apart, wrong_format
+from graftrec.data.vocab import as_type
 from graftrec.errors import DataError
 
 ROWS = 200_000  # read at a time
@@ -188,6 +190,8 @@ class Files(Dataset):
                         if typed_rows.below is not None:
                             state.below.append((builder.size, typed_rows.below.to_numpy()[kept]))
                         builder.add(frame, {name: values[kept] for name, values in typed_rows.vectors.items()})
+            if not builder.size and state.homeless is not None:
+                raise state.homeless
             if not builder.size:
                 raise DataError("DATA-010", f"{self.path}: 0 rows to use{_reasons(state.refused)}")
             if "time" in self.keys and self.time_unit != "order":
@@ -206,7 +210,12 @@ class Files(Dataset):
             for start, values in state.below:
                 below[start : start + len(values)] = values
             data = replace(data, time=told_apart(np.array(data.time), below))
-        data = replace(data, notes=(*_zeros(data), *self._notes(state)))
+        doubles = [
+            f"dataset.{kind}s: {known.doubles:,} rows of {self.attributes[kind]} repeat an earlier key and do not count"
+            for kind, known in attributes.items()
+            if known.doubles
+        ]
+        data = replace(data, notes=(*_zeros(data), *self._notes(state), *doubles))
         if self.duplicates == "drop":
             data = deduplicated(data)
         return cored(data, self.k_core) if self.k_core else data
@@ -310,9 +319,12 @@ class Files(Dataset):
             _add(state.long, name, file_columns.too_long(raw, name, self.features[name].separator))
         if domain_of is not None:
             kind, own = domain_of.columns[0], pl.DataFrame({"key": found[domain_of.columns[0]]})
-            frame = domain_of.select(pl.col(kind).cast(own["key"].dtype, strict=False).alias("key"), "domain")
+            frame = domain_of.select(as_type(domain_of[kind], own["key"].dtype).alias("key"), "domain")
             frame = frame.drop_nulls("key").unique("key", keep="first", maintain_order=True)
             found["domain"] = own.join(frame, on="key", how="left", maintain_order="left")["domain"]
+            if not found["domain"].count() and state.homeless is None:
+                what = f"{kind}s of {raw.name} have a '{self.keys['domain']}' in {self.attributes[kind]}"
+                state.homeless = joined("dataset.domain", what, own["key"], domain_of[kind]).problem
         if self.events:  # of numbers as they stand, before they are clipped or filled
             shown = {
                 name: found[name] if name in self.labels else typed.number(raw, name).fill_nan(None)

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from graftrec.data import readers
+import polars
+
+from graftrec.data import readers, typed
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.domains import KINDS, Domain, linked_by, unlinked
+from graftrec.data.joins import joined, refuse_strangers
 from graftrec.data.loader import Mixing
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.sampling import Candidates, History
@@ -68,18 +71,48 @@ def linked(domains: Sequence[Domain], links: Mapping[str, Mapping[str, str]], al
     """The domains with the ids that link tables give them; ``alone``: an id without a link is only the domain's own.
 
     Raises:
-        UserError: a link of a domain that is not there. DataError: two ids of a domain that would become the same.
+        UserError: a link of a domain that is not there, or a file of one column. DataError: two ids of a domain that
+        would become the same, and tables of which no id is in the domain or in no other.
     """
     names = [domain.name for domain in domains]
     unknown = [name for name in links if name not in names]
     if unknown:
         raise UserError(f"protocol.links: there is no domain '{unknown[0]}'; there are {', '.join(names)}")
+    tables = {
+        (name, kind): (path, _link(name, kind, path)) for name, own in links.items() for kind, path in own.items()
+    }
     found = []
     for domain in domains:
-        for kind, path in links.get(domain.name, {}).items():
-            domain = linked_by(domain, kind, readers.read(path, []).frame, alone)
+        for kind in links.get(domain.name, {}):
+            path, link = tables[domain.name, kind]
+            domain = linked_by(domain, kind, link, alone, path)
         found.append(domain)
-    return found
+    meets = []
+    for (name, kind), (path, link) in tables.items():
+        others = [
+            domain.keys(kind).cast(polars.String)
+            for domain in found
+            if domain.name != name and kind in domain.data.keys
+        ]
+        if others:
+            what = f"{kind}s of {path}, second column, are in another domain"
+            meets.append(joined(f"protocol.links.{name}.{kind}", what, link["other"], polars.concat(others)))
+    refuse_strangers([*(each for domain in found for each in domain.joined), *meets])
+    return [replace(found[0], joined=(*found[0].joined, *meets)), *found[1:]]
+
+
+def _link(name: str, kind: str, path: str) -> polars.DataFrame:
+    """The first two columns of a link table, ``own`` and ``other``, as text."""
+    there = readers.columns(path)
+    if len(there) < 2:
+        raise UserError(f"protocol.links.{name}.{kind}: {path} has one column, two are needed: own id, the others' id")
+    raw = readers.read(path, there[:2])
+    return polars.DataFrame(
+        {
+            key: typed.words(raw, column).cast(polars.String)
+            for key, column in zip(("own", "other"), there, strict=False)
+        }
+    )
 
 
 def apart(domains: Sequence[Domain], shares: Sequence[str]) -> list[Domain]:

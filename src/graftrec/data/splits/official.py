@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graftrec.data.domains import Domain
+from graftrec.data.domains import KINDS, Domain
+from graftrec.data.joins import Joined, joined, refuse_strangers
 from graftrec.data.seeds import derived, mixed, share
-from graftrec.data.splits.base import Parts, Split, drawn_order, row_hashes
+from graftrec.data.splits.base import Part, Parts, Split, drawn_order, row_hashes
+from graftrec.data.table import distinct
 from graftrec.errors import UserError
 
 
@@ -39,5 +41,20 @@ class Official(Split):
             time = domain.data.time
             real = time is not None and domain.data.clock
             place = domain.take(np.asarray(time)) if real else drawn_order(domain, part, self.seed)
+            met = known_of(domain, part)
+            if len(met) == len(KINDS) and all(joined.problem for joined in met):
+                refuse_strangers(met)
             found.append(Parts(part, place - (place.min() if len(place) else 0.0), None, not real))
         return found
+
+
+def known_of(domain: Domain, part: Part) -> list[Joined]:
+    """How many users and items of the test rows stand in the training rows; nothing if nothing tests."""
+    where, found = f" of '{domain.name}'" if domain.name else "", []
+    for kind in KINDS:
+        if domain.data.has(kind) and (part == 2).any():
+            ids = domain.data.keys[kind]
+            codes = domain.take(ids.codes)
+            trained, tested = (ids.keys.gather(distinct(codes[part == stage])) for stage in (0, 2))
+            found.append(joined("split=official", f"{kind}s of the test{where} are in training", tested, trained))
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,7 +37,8 @@ class Catalogue:
     def answers(self, users: Tensor, stage: Stage) -> Batch:
         """What a ranking is judged by, for users (B,).
 
-        ``relevant`` (B, N): chosen in the stage. ``listed`` (B, N): what is ranked at all, where that is not all:
+        ``relevant`` (B, N): chosen in the stage; nothing for a user who has nothing else to be ranked, since any score
+        would find it. ``listed`` (B, N): what is ranked at all, where that is not all:
         lists were given, or what was seen is not ranked. ``fresh`` (B, N): never chosen before, where what was is
         ranked as well. ``cold_user`` (B,) and ``cold_item`` (N,), if anything is cold: training never saw them;
         ``overlap`` (B,): another domain did see the user. ``history`` (B,): events of the user before the stage.
@@ -54,9 +56,21 @@ class Catalogue:
         if stage in lines.listed:
             listed = self._matrix(users, *lines.listed[stage]) | relevant
             found["listed"] = listed if lines.seen else listed & fresh
+        others = ~relevant & found["listed"] if "listed" in found else ~relevant
+        found["relevant"] = relevant & others.any(1, keepdim=True)
         history, own = self._of_users(stage)
         found |= {"history": history[users], "own_popularity": own[users]}
         return found | {"popularity": self._popularity[lines.items]}
+
+    def alone(self, stage: Stage) -> int:
+        """How many of the users of a stage have no candidate in its lists but what they chose."""
+        lines, items = self.lines, len(self.place)
+        inside = self._inside(stage)
+        left = inside if lines.seen else inside | lines.known(stage)
+        given = distinct((lines.listed[stage][0] * items + lines.listed[stage][1]).numpy())
+        chosen = distinct((lines.user[left] * items + lines.item[left]).numpy())
+        others = given[~np.isin(given, chosen, assume_unique=True)] // items
+        return int((~np.isin(self.users(stage).numpy(), others)).sum())
 
     @cached_property
     def _popularity(self) -> Tensor:
