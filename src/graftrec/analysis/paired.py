@@ -13,6 +13,9 @@ from graftrec.analysis.statistics import t_two_sided
 Array = npt.NDArray[np.float64]
 
 
+EXACT = 50  # differences; as many as scipy counts out
+
+
 class Paired(NamedTuple):
     """A statistic and its two-sided p, 1 where nothing differs or there are fewer than two pairs."""
 
@@ -33,8 +36,18 @@ def t_test(difference: Array) -> Paired:
     return Paired(t, t_two_sided(t, n - 1))
 
 
+def _share_up_to(w: int, n: int) -> float:
+    """The share of all 2^n choices of the numbers 1..n whose sum is at most ``w``."""
+    ways = np.zeros(w + 1)
+    ways[0] = 1.0
+    for rank in range(1, min(n, w) + 1):
+        ways[rank:] += ways[: len(ways) - rank].copy()
+    return float(ways.sum() / 2.0**n)
+
+
 def signed_ranks(difference: Array) -> Paired:
-    """Wilcoxon's signed-rank test of differences (n,) by the normal law, with the correction for ties and no other.
+    """Wilcoxon's signed-rank test of differences (n,): exact up to `EXACT` of them without ties and zeros, else by the
+    normal law, with the correction for ties and no other.
 
     W is the smaller of the rank sums of positive and negative differences; zeros are left out.
     F. Wilcoxon, Individual Comparisons by Ranking Methods, 1945, https://doi.org/10.2307/3001968.
@@ -47,6 +60,8 @@ def signed_ranks(difference: Array) -> Paired:
     ranks = (ties.cumsum() - (ties - 1) / 2)[at]
     positive = float(ranks[kept > 0].sum())
     w = min(positive, n * (n + 1) / 2 - positive)
+    if n == len(difference) == len(ties) and n <= EXACT:
+        return Paired(w, min(1.0, 2 * _share_up_to(int(w), n)))
     variance = n * (n + 1) * (2 * n + 1) / 24 - float((ties**3 - ties).sum()) / 48
     z = (w - n * (n + 1) / 4) / math.sqrt(variance)
     return Paired(w, min(1.0, math.erfc(abs(z) / math.sqrt(2))))

@@ -73,9 +73,16 @@ def test_paired_tests_agree_with_scipy(n: int) -> None:
     random = np.random.default_rng(n)
     a, b = random.normal(size=(2, n))
     b[: n // 3] = a[: n // 3] + np.round(random.normal(size=n // 3), 1)  # ties, and zeros
-    t, w = scipy.stats.ttest_rel(a, b), scipy.stats.wilcoxon(a - b, method="asymptotic")
+    t, w = scipy.stats.ttest_rel(a, b), scipy.stats.wilcoxon(a - b)
     assert t_test(a - b) == pytest.approx((t.statistic, t.pvalue))
     assert signed_ranks(a - b) == pytest.approx((w.statistic, w.pvalue))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 13, 50, 51])
+def test_few_signed_ranks_are_counted_out(n: int) -> None:
+    difference = np.random.default_rng(n).normal(0.3, size=n)
+    expected = scipy.stats.wilcoxon(difference, method="exact" if n <= 50 else "asymptotic")
+    assert signed_ranks(difference) == pytest.approx((expected.statistic, expected.pvalue))
 
 
 def test_runs_of_one_seed_are_compared_as_scipy_does(tmp_path: Path) -> None:
