@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from graftrec.analysis import units
@@ -17,7 +18,7 @@ from graftrec.analysis.verdicts import Cell, decide
 from graftrec.assemble import task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.metrics.pointwise import Value
-from graftrec.phases import Arm
+from graftrec.phases import Arm, has_transfer
 from graftrec.tasks.base import Task
 from graftrec.tasks.ranking import COHORTS
 
@@ -62,16 +63,20 @@ def summary(
     ]  # fmt: skip
     decide(family)
     found["family"] = {"size": len(family), "declared": list(declared)}
-    arms = {"twin": twin, "grafted": grafted} if twin is not None else {"grafted": grafted}
-    found["beside"] = {
-        name: beside(
-            tasks[name].main,
-            {arm: _values(name, seeds) for arm, seeds in arms.items() if arm == "grafted" or name in targets},
-            baselines[name],
+    if twin is None:
+        found["family"]["untested"] = (
+            "no twin was trained" if has_transfer(tree) else "there is no source to learn from"
         )
-        for name in roles
-        if baselines.get(name)
-    }
+    found["users"] = {name: _counts(_values(name, grafted)[0]) for name in roles}
+    arms = {"twin": twin, "grafted": grafted} if twin is not None else {"grafted": grafted}
+    found["beside"], found["beside_declared"] = {}, {}
+    for name in roles:
+        if of_task := baselines.get(name):
+            there = {arm: _values(name, seeds) for arm, seeds in arms.items() if arm == "grafted" or name in targets}
+            found["beside"][name] = beside(tasks[name].main, there, of_task)
+            if name in targets:
+                also = {metric: beside(metric, there, of_task) for metric in declared if metric != tasks[name].main}
+                found["beside_declared"][name] = {metric: each for metric, each in also.items() if each}
     for name in roles:
         if name in baselines and not baselines[name] and found["test"][name]:
             why = f"there is none for {type(tasks[name]).__name__}" if tree["baselines"] else "baselines=false"
@@ -140,6 +145,18 @@ def _differences(found: Metrics, grafted: Seeds, twin: Seeds | None) -> dict[tup
 
 def _values(task: str, seeds: Seeds) -> list[Values]:
     return [arm.units.get(task, {}) for arm in seeds.values()]
+
+
+def _counts(values: Values) -> dict[str, int]:
+    """How many users, or rows of nobody known, have a value of each metric of a cohort."""
+    found = {}
+    for metric in values:
+        if "/" in metric:
+            there = ~np.isnan(np.asarray(values[metric], dtype=np.float64))
+            owners = np.zeros(len(there)) if values.get(USER) is None else np.asarray(values[USER])
+            known = owners[there & (owners != 0)]
+            found[metric] = len(np.unique(known)) + int((there & (owners == 0)).sum())
+    return found
 
 
 def _skipped(seeds: Seeds | None) -> dict[str, int]:

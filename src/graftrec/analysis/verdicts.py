@@ -42,7 +42,10 @@ def decide(family: Sequence[Cell]) -> None:
     for cell, p in zip(family, corrected, strict=True):
         cell.found["p_holm"] = p
         if cell.judged:
-            cell.found["minimum_detectable"] = number(cell.difference.detectable(len(family)))
+            least = number(cell.difference.detectable(len(family)))
+            cell.found["minimum_detectable"] = (
+                least or None
+            )  # of a difference that is the same for all nothing is known
             cell.found["verdict"] = verdict(cell.difference.delta * sign(cell.metric), p)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from graftrec.files import whole
 from graftrec.report import words
-from graftrec.report.matrix_table import cohorts, few, main_cells, name_of, rows, sentences
+from graftrec.report.matrix_table import cohorts, few, main_cells, name_of, rows, target_sentences
 from graftrec.report.page import page
 
 Report = Mapping[str, Any]
@@ -91,7 +91,8 @@ def _cells(cell: Mapping[str, Any] | None) -> list[str]:
 
 
 def _said(report: Report) -> str:
-    lines = [escape(said) for target, metric in report["main"].items() for said in sentences(report, target, metric)]
+    said = [line for target, metric in report["main"].items() for line in target_sentences(report, target, metric)]
+    lines = [escape(line) for line in said]
     return "<h2>Beside it</h2>\n<p>" + "<br>".join(lines) + "</p>" if lines else ""
 
 

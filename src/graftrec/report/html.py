@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graftrec.files import whole
-from graftrec.report import auto_table, plots, words
+from graftrec.report import auto_table, plots, sentences, words
 from graftrec.report.page import page
 
 
@@ -60,12 +60,12 @@ def _verdict(metrics: Mapping[str, Any]) -> str:
         if value is not None
     ]
     lines = [
-        words.power_sentence(metrics), *words.cohort_sentences(metrics), words.baseline_sentence(metrics),
-        *words.below_sentences(metrics),
-        *words.weak_sentences(metrics), " · ".join(facts),
+        sentences.power_sentence(metrics), *sentences.cohort_sentences(metrics), *sentences.baseline_sentences(metrics),
+        *sentences.below_sentences(metrics),
+        *sentences.weak_sentences(metrics), " · ".join(facts),
     ]  # fmt: skip
     small = "".join(f"<small>{escape(line)}</small>" for line in lines if line)
-    return f'<p class="verdict {kind}">{escape(words.verdict_sentence(metrics))}{small}</p>'
+    return f'<p class="verdict {kind}">{escape(sentences.verdict_sentence(metrics))}{small}</p>'
 
 
 def _task(metrics: Mapping[str, Any], task: str) -> str:
@@ -76,7 +76,7 @@ def _task(metrics: Mapping[str, Any], task: str) -> str:
     main = words.table(metrics, "main")
     rows = []
     for metric in words.metric_names(metrics, task):
-        cells = [f"<th>{escape(words.label(metric))}</th>"]
+        cells = [f"<th>{escape(words.row_label(metrics, task, metric))}</th>"]
         cells += [
             _cell(*words.score(metrics, task, metric, name), words.spread(metrics, task, metric, name))
             for name in names
@@ -86,7 +86,7 @@ def _task(metrics: Mapping[str, Any], task: str) -> str:
         first = main.get("task") == task and main.get("metric") == metric
         rows.append(_row(cells, first))
     role = escape(str(words.table(metrics, "roles").get(task, "")))
-    fitted = words.fitted_sentence(metrics, task)
+    fitted = sentences.fitted_sentence(metrics, task)
     note = f'<p class="soft">{escape(fitted)}</p>' if fitted else ""
     return (
         f'<h2>{escape(task)} <span class="soft">{role} · test</span></h2>\n<div class="wide"><table>\n'

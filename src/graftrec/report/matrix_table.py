@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from graftrec.analysis.statistics import FEWEST_SEEDS
-from graftrec.report import auto_table, words
+from graftrec.report import auto_table, sentences, words
 from graftrec.report.terminal import difference_text
 
 Report = Mapping[str, Any]
@@ -101,7 +101,7 @@ def _level(three: Sequence[Any] | None) -> str:
 def lines(report: Report) -> Iterable[Text]:
     """Below the matrix: baselines, weak twins, the best arm, what could have been seen, and what it cost."""
     for target, metric in report["main"].items():
-        for said in sentences(report, target, metric):
+        for said in target_sentences(report, target, metric):
             yield Text(said, style="bold yellow" if said.startswith("Weak twin") else "")
     size, seeds = report["family"]["size"], len(report["seeds"])
     judged = (
@@ -113,7 +113,7 @@ def lines(report: Report) -> Iterable[Text]:
     yield Text(f"seeds: {seeds} · {judged}; {spent}", style="dim")
 
 
-def sentences(report: Report, target: str, metric: str) -> list[str]:
+def target_sentences(report: Report, target: str, metric: str) -> list[str]:
     """What is to be said of a target in words."""
     found = []
     scores = {
@@ -123,11 +123,11 @@ def sentences(report: Report, target: str, metric: str) -> list[str]:
     if scores:
         beside = " · ".join(f"{words.label(name)} {words.shown(value)}" for name, value in scores.items())
         found.append(f"{target} {metric}: {beside}")
-        fitted = words.fitted_sentence(report, target)
+        fitted = sentences.fitted_sentence(report, target)
         found += [f"{target}: {fitted}"] if fitted else []
     stands = words.table(report, "beside", target)
     if stands.get("weak"):
-        found.append(words.weak_sentence(target, stands))
+        found.append(sentences.weak_sentence(target, stands))
     best = report.get("best", {}).get(target)
     if best:
         found.append(best_sentence(target, best, stands, report))

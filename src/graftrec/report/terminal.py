@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from graftrec.report import words
+from graftrec.report import sentences, words
 from graftrec.report.progress import PhaseProgress
 
 ROLE_STYLE = {"source": "cyan", "target": "bold", "shared": "magenta"}
@@ -92,7 +92,10 @@ def _result(metrics: Mapping[str, Any], task: str, with_difference: bool = True)
         table.add_column("grafted - twin", min_width=16)  # wraps before the interval on a narrow screen
     main = words.table(metrics, "main")
     for metric in metric_names:
-        cells = [_plain(words.label(metric)), *(_score(metrics, task, metric, name) for name in names)]
+        cells = [
+            _plain(words.row_label(metrics, task, metric)),
+            *(_score(metrics, task, metric, name) for name in names),
+        ]
         if differences:
             cells.append(difference_text(differences.get(metric)))
         first = task == main.get("task") and metric == main.get("metric")
@@ -127,7 +130,7 @@ def trainings_line(trainings: int, seeds: int, before: int, processes: int) -> T
 
 def fitted_lines(metrics: Mapping[str, Any]) -> list[Text]:
     """Which baselines of each task saw more rows than the networks."""
-    said = ((task, words.fitted_sentence(metrics, task)) for task in words.tasks(metrics))
+    said = ((task, sentences.fitted_sentence(metrics, task)) for task in words.tasks(metrics))
     return [Text(f"  {task}: {line}", style="dim") for task, line in said if line]
 
 
@@ -148,12 +151,16 @@ def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
 def verdict_line(metrics: Mapping[str, Any]) -> Text:
     """The answer in one sentence, below it the cohorts and the best baseline."""
     verdict = words.verdict(words.main_difference(metrics)[2])
-    line = Text(words.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(verdict, '')}".strip())
-    more = [words.power_sentence(metrics), *words.cohort_sentences(metrics), words.baseline_sentence(metrics)]
-    more += words.below_sentences(metrics)
+    line = Text(sentences.verdict_sentence(metrics), style=f"bold {VERDICT_STYLE.get(verdict, '')}".strip())
+    more = [
+        sentences.power_sentence(metrics),
+        *sentences.cohort_sentences(metrics),
+        *sentences.baseline_sentences(metrics),
+    ]
+    more += sentences.below_sentences(metrics)
     for said in filter(None, more):
         line.append(f"\n{said}", style="not bold default")
-    for said in words.weak_sentences(metrics):
+    for said in sentences.weak_sentences(metrics):
         line.append(f"\n{said}", style="bold yellow")
     return line
 

@@ -91,6 +91,14 @@ def label(name: str) -> str:
     return re.sub(r"history_([1-9]\d*)$", r"history \1+", name).replace("/", " · ").replace("_", " ")
 
 
+def row_label(metrics: Metrics, task: str, metric: str) -> str:
+    """The label of a row of results; without a difference behind it, of how few users a cohort is."""
+    count = table(metrics, "users", task).get(metric)
+    if count is None or number(table(metrics, "differences", task, metric).get("delta")) is not None:
+        return label(metric)
+    return f"{label(metric)}, {of}" if (of := few({"n": count})) else label(metric)
+
+
 def tasks(metrics: Metrics) -> list[str]:
     """Task names, targets first, then sources, then shared ones."""
     roles = table(metrics, "roles")
@@ -110,15 +118,16 @@ def metric_names(metrics: Metrics, task: str) -> list[str]:
 
 
 def brief(metrics: Metrics, names: Sequence[str]) -> list[str]:
-    """Those metrics that a screen shows: not `ASIDE`, nor lists of other lengths, nor all cohorts by history."""
+    """Metrics that a screen shows: what is declared, else no `ASIDE`, lists of other lengths or cohorts by history."""
     main = str(table(metrics, "main").get("metric"))
     length = main.partition("@")[2]
+    declared = table(metrics, "family").get("declared") or ()
 
     def kept(name: str) -> bool:
         metric, _, cohort = name.partition("/")
         stem = metric.partition("@")[0]
         other = metric != f"{stem}@{length}" and f"{stem}@{length}" in names
-        return metric == main or not (metric in ASIDE or other or cohort.startswith("history_"))
+        return metric == main or name in declared or not (metric in ASIDE or other or cohort.startswith("history_"))
 
     return [name for name in names if kept(name)]
 
@@ -171,114 +180,6 @@ def seeds_of(metrics: Metrics) -> list[Any]:
     """The seeds that a run was trained with."""
     found = metrics.get("seeds")
     return list(found) if isinstance(found, list) else []
-
-
-def seeds_words(metrics: Metrics) -> str:
-    """``over 5 seeds``, or what one or two of them cannot say."""
-    seeds = seeds_of(metrics)
-    if len(seeds) > 2:
-        return f"over {len(seeds)} seeds"
-    if len(seeds) == 2:
-        return "with 2 seeds; 3 or more give a verdict"
-    which = f"seed {seeds[0]}" if seeds else "one seed"
-    return f"with {which} alone; another seed may say otherwise: seeds=5 or graftrec audit judges"
-
-
-def verdict_sentence(metrics: Metrics) -> str:
-    """The answer to the run's question in one sentence; with fewer than three seeds there is no answer."""
-    task, metric, difference = main_difference(metrics)
-    numbers = interval(difference)
-    if numbers == DASH:
-        why = reason(metrics, "differences", task, metric) or reason(metrics, "test", task, metric)
-        why = why or "no twin was trained" if not table(metrics, "twin") else why or "the difference is undefined"
-        return f"Whether the transfer helped was not measured: {why}."
-    spoken = {"helps": "The transfer helped", "hurts": "The transfer hurt", "no evidence": "No evidence of a transfer"}
-    begun = spoken.get(verdict(difference))
-    if begun is None:
-        return f"{task} {metric}: grafted - twin {numbers} {seeds_words(metrics)}"
-    return f"{begun}: {task} {metric} {numbers} {seeds_words(metrics)}"
-
-
-def power_sentence(metrics: Metrics) -> str:
-    """How large a change would have been found, where none was; empty elsewhere."""
-    difference = main_difference(metrics)[2]
-    least = number(difference.get("minimum_detectable"))
-    if verdict(difference) != "no evidence" or not least:
-        return ""
-    size = table(metrics, "family").get("size", 1)
-    corrected = f", after Holm's correction for {size} verdicts" if size > 1 else ""
-    return f"A change of {least:.3g} would have been found with 80 % power{corrected}."
-
-
-def cohort_sentences(metrics: Metrics) -> list[str]:
-    """What the main difference is in each cohort: ``first time: +0.010 [+0.001, +0.019]``, a verdict if declared."""
-    task, metric, _ = main_difference(metrics)
-    found = []
-    for name, difference in table(metrics, "differences", task).items():
-        main, slash, cohort = name.partition("/")
-        if slash and main == metric and interval(difference) != DASH:
-            behind = said(difference)
-            found.append(f"{label(cohort)}: {interval(difference)}{f', {behind}' if behind else ''}")
-    return found
-
-
-def baseline_sentence(metrics: Metrics) -> str:
-    """How the grafted model did against the strongest baseline; empty where there was none."""
-    task, _, _ = main_difference(metrics)
-    beside = table(metrics, "beside", task)
-    best = str(beside.get("best") or "")
-    over = table(beside, GRAFTED, best)
-    numbers = interval(over)
-    if numbers == DASH:
-        return ""
-    word = {"helps": "better than", "hurts": "worse than", "no evidence": "not clearly different from"}.get(
-        verdict(over)
-    )
-    if word is None:
-        return f"Grafted - the best simple model, {label(best)} ({shown(beside.get('value'))}): {numbers}"
-    return f"The grafted model is {word} the best simple model, {label(best)} ({shown(beside.get('value'))}): {numbers}"
-
-
-def below_sentences(metrics: Metrics) -> list[str]:
-    """Which sources and shared tasks are clearly below the best simple model of theirs."""
-    found = []
-    for task, beside in table(metrics, "beside").items():
-        role, best = str(table(metrics, "roles").get(task)), str(table(metrics, "beside", task).get("best") or "")
-        over = table(metrics, "beside", task, GRAFTED, best)
-        if role != "target" and verdict(over) == "hurts":
-            value = shown(beside.get("value"))
-            found.append(f"{task} ({role}) is worse than {label(best)}, {beside['metric']} {value}: {interval(over)}")
-    return found
-
-
-def weak_sentences(metrics: Metrics) -> list[str]:
-    """Which twins are clearly below a simple model."""
-    return [
-        weak_sentence(task, beside)
-        for task, beside in table(metrics, "beside").items()
-        if isinstance(beside, Mapping) and beside.get("weak")
-    ]
-
-
-def weak_sentence(task: str, beside: Metrics) -> str:
-    """``Weak twin: recommend alone is worse than own frequency, ndcg@10 -0.012 [-0.020, -0.004]; ...``."""
-    name = str(beside["weak"])
-    numbers = interval(table(beside, TWIN, name))
-    return (
-        f"Weak twin: {task} alone is worse than {label(name)}, {beside.get('metric')} {numbers}; "
-        "a change against a weak twin says little"
-    )
-
-
-def fitted_sentence(metrics: Metrics, task: str) -> str:
-    """Which baselines saw more rows than the networks; empty where none did."""
-    fitted = table(metrics, "fitted_on", task)
-    more = [label(name) for name, rows in fitted.items() if rows != "train"]
-    if not more:
-        return ""
-    said = f"fitted on training and validation rows: {', '.join(more)}; all else on training rows"
-    union = [label(name) for name, rows in fitted.items() if "sources" in rows]
-    return f"{said}; {', '.join(union)} on those of the sources as well" if union else said
 
 
 def spread(metrics: Metrics, task: str, metric: str, column: str) -> float | None:

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from graftrec.report import terminal, words
+from graftrec.report import sentences, terminal
 from graftrec.report.progress import PhaseProgress, rows_in
-from graftrec.report.words import verdict_sentence
+from graftrec.report.sentences import verdict_sentence
 
 
 def _printed(*what: object, width: int = 140) -> str:
@@ -112,17 +112,64 @@ def test_what_stands_below_the_answer(metrics: dict[str, Any]) -> None:
     assert (
         said[1] == "A change of 0.0123 would have been found with 80 % power, after Holm's correction for 3 verdicts."
     )
-    assert said[2] == "first time: +0.012 [-0.004, +0.028]"  # not declared, so without a verdict
+    assert said[2:5] == [
+        "hr@10: +0.021 [+0.008, +0.034], helps",
+        "mrr@10: -0.012 [-0.020, -0.004], hurts",
+        "first time: +0.012 [-0.004, +0.028]",  # not declared, so without a verdict
+    ]
     better = "The grafted model is better than the best simple model, own frequency (0.577): +0.021 [+0.008, +0.034]"
-    assert said[3:] == [better]
+    assert said[5:] == [better]
     metrics["beside"]["recommend"]["weak"] = "own_frequency"
     assert (
-        terminal.verdict_line(metrics).plain.splitlines()[4].startswith("Weak twin: recommend alone is worse than own")
+        terminal.verdict_line(metrics).plain.splitlines()[6].startswith("Weak twin: recommend alone is worse than own")
     )
     metrics["differences"]["recommend"]["ndcg@10"]["n"] = 4
     assert "evidence, 4 users" in _printed(*terminal.result_tables(metrics))
     metrics["main"]["metric"] = "hr@10"
     assert "would have been found" not in terminal.verdict_line(metrics).plain  # where something was
+
+
+def test_what_was_declared_is_told_wherever_it_stands(metrics: dict[str, Any]) -> None:
+    """In the table, beside the best simple model, and where there is no twin, as nothing."""
+    recommend = metrics["differences"]["recommend"]
+    metrics["family"]["declared"] = ["recall@10", "ndcg@10/first_time"]
+    for part in ("test", "twin"):
+        metrics[part]["recommend"]["recall@10"] = 0.1
+    recommend["recall@10"] = dict(recommend["mrr@10"])
+    assert "recall@10" in _printed(*terminal.result_tables(metrics))
+    worse = dict(recommend["mrr@10"], n=12)
+    metrics["beside_declared"] = {
+        "recommend": {
+            "ndcg@10/first_time": {
+                "metric": "ndcg@10/first_time", "best": "ease", "value": 0.3, "weak": "ease",
+                "grafted": {"ease": worse}, "twin": {"ease": worse},
+            }
+        }
+    }  # fmt: skip
+    text = terminal.verdict_line(metrics).plain
+    assert "first time: the grafted model is worse than the best simple model, ease (0.300): -0.012" in text
+    assert "[-0.020, -0.004], 12 users" in text
+    assert "Weak twin: recommend alone is worse than ease, ndcg@10 · first time -0.012" in text
+    metrics |= {"twin": {}, "differences": {}, "family": {**metrics["family"], "untested": "there is no source"}}
+    said = (
+        "Whether the transfer helped was not measured: there is no source. Nor is there a verdict of what was declared"
+    )
+    assert verdict_sentence(metrics) == f"{said}: recall@10, ndcg@10 · first time."
+
+
+def test_few_users_are_counted_wherever_they_are(metrics: dict[str, Any]) -> None:
+    metrics["differences"]["recommend"]["ndcg@10"]["n"] = 4
+    assert "[-0.004, +0.010] of 4 users, over 3 seeds" in verdict_sentence(metrics)
+    metrics["users"] = {"recommend": {"ndcg@10/first_time": 7}}
+    assert "7 users" not in _printed(*terminal.result_tables(metrics))  # which stands behind the difference
+    metrics["differences"] = {}
+    assert "first time, 7 users" in " ".join(_printed(*terminal.result_tables(metrics), width=200).split())
+
+
+def test_with_one_seed_the_twin_stands_beside_the_best_simple_model(unjudged: dict[str, Any]) -> None:
+    beside = unjudged["beside"]["recommend"]
+    beside["twin"] = {beside["best"]: dict(beside["grafted"][beside["best"]], delta=-0.5)}
+    assert "; twin - own frequency: -0.500" in terminal.verdict_line(unjudged).plain
 
 
 def test_spread_and_what_baselines_saw(metrics: dict[str, Any]) -> None:
@@ -183,13 +230,13 @@ def test_rows_in() -> None:
 
 def test_a_source_that_is_below_a_simple_model_is_told(run_folder: Path) -> None:
     metrics = json.loads((run_folder / "metrics.json").read_text())
-    assert words.below_sentences(metrics) == []  # a target has its own sentence
+    assert sentences.below_sentences(metrics) == []  # a target has its own sentence
     hurts = metrics["differences"]["recommend"]["mrr@10"]
     metrics["beside"]["interest"] = {
         "metric": "accuracy", "best": "majority", "value": 0.43, "weak": None, "grafted": {"majority": hurts},
     }  # fmt: skip
     said = "interest (source) is worse than majority, accuracy 0.430: -0.012 [-0.020, -0.004]"
-    assert words.below_sentences(metrics) == [said]
+    assert sentences.below_sentences(metrics) == [said]
     assert said in terminal.verdict_line(metrics).plain
 
 
