@@ -50,6 +50,25 @@ def protocol_of(tree: Mapping[str, Any]) -> Protocol:
     return protocol
 
 
+def problems_of_parts(tree: Mapping[str, Any]) -> list[str]:
+    """What constructors refuse of a checked tree, of those parts that are built without any data."""
+    tasks = list(task_trees(tree))
+    parts: list[Callable[[], Any]] = [
+        lambda: protocol_of(tree),
+        lambda: build(tree["transfer"]),
+        lambda: build(tree["optimizer"], params=[nn.Parameter(torch.zeros(1))]),
+        lambda: build(tree["balancer"], tasks=tasks, seed=0),
+        *(lambda each=each: build(each) for _, task in task_trees(tree).values() if (each := task.get("loss"))),
+    ]
+    problems = []
+    for part in parts:
+        try:
+            part()
+        except UserError as error:
+            problems += error.problems
+    return problems
+
+
 def prepare(tree: Mapping[str, Any]) -> tuple[Protocol, float]:
     """Build the protocol and make the streams that the tasks read; the seconds it took.
 

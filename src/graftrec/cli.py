@@ -11,9 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from graftrec import __version__
-from graftrec.errors import INTERRUPTED, UserError
-from graftrec.plain import tell
+from graftrec import __version__, output
+from graftrec.errors import DISK, INTERRUPTED, UserError
+from graftrec.plain import say, tell
+from graftrec.stop import stop
 
 
 class Verb(NamedTuple):
@@ -55,24 +56,33 @@ VERBS = {
 }
 _FLAGS = """--cfg job prints the whole tree; --info defaults where it comes from; -m sweeps over a,b,c;
 --config-dir FOLDER adds your own groups and options to these."""
+SHOW = ("--cfg", "-c")  # flags of Hydra's that show a tree, and those that show something else
+HYDRAS = ("--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc")
 PLANNED = ("evaluate", "export", "report")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line; the exit code (the worst one, in a sweep)."""
+    output.last()
     words = list(sys.argv[1:] if argv is None else argv)
+    with stop.at_once():
+        code = _main(words)
+    return DISK if code == 0 and _prints(words) and output.full() else code
+
+
+def _main(words: list[str]) -> int:
     verb, rest = (words[0], words[1:]) if words else ("--help", [])
     if verb in ("--help", "-h", "help", "--version"):
-        print(f"graftrec {__version__}" if verb == "--version" else _help())
+        say(f"graftrec {__version__}" if verb == "--version" else _help())
         return 0
     if verb not in VERBS:
         tell(f"graftrec: {_no_verb(verb)}")
         return 2
     if {"--help", "-h"} & set(rest):
-        print(_help_of(verb, rest))
+        say(_help_of(verb, rest))
         return 0
     if not _there(verb):
-        print(f"graftrec: '{verb}' is planned and not there yet", file=sys.stderr)
+        tell(f"graftrec: '{verb}' is planned and not there yet")
         return 2
     if verb == "compare":
         return int(import_module(VERBS[verb].runs).run(rest))
@@ -81,6 +91,12 @@ def main(argv: list[str] | None = None) -> int:
     if verb == "data" and rest[:1] == ["check"]:
         rest = rest[1:]
     return _run(verb, rest) if VERBS[verb].config else int(import_module(VERBS[verb].runs).main())
+
+
+def _prints(words: list[str]) -> bool:
+    """Whether what a command prints is all that it does."""
+    writes = words[:1] in (["train"], ["audit"], ["predict"]) or words[:2] in (["data", "init"], ["data", "get"])
+    return not writes or _flags(words, "--help", "-h", *SHOW, *HYDRAS)
 
 
 def _no_verb(verb: str) -> str:
@@ -95,8 +111,7 @@ def _run(verb: str, argv: list[str]) -> int:
     from graftrec.redaction import hide
 
     argv = hide(argv)
-    show = _flags(argv, "--cfg", "-c")
-    hydras = _flags(argv, "--hydra-help", "--info", "-i", "--version", "--shell-completion", "-sc")
+    show, hydras = _flags(argv, *SHOW), _flags(argv, *HYDRAS)
     completes = _flags(argv, "--version", "--shell-completion", "-sc")  # Hydra then composes nothing that it runs
     problems = [] if completes else problems_of_command(verb, argv, _config_dirs(argv), deep=not (show or hydras))
     if problems:
@@ -106,7 +121,6 @@ def _run(verb: str, argv: list[str]) -> int:
 
     from graftrec import config, jobs
     from graftrec.ranks import alone
-    from graftrec.stop import stop
     from graftrec.sweep import sweep_of
     from graftrec.sweep_job import Job
 
@@ -124,7 +138,8 @@ def _run(verb: str, argv: list[str]) -> int:
     before, sys.argv = sys.argv, [f"graftrec {verb}", *argv, *(["hydra.output_subdir=null"] if not hydras else [])]
     config.register_resolvers(job.sweep)
     try:
-        with stop.signals() if sweep else nullcontext():  # between jobs, and while others run them
+        # between jobs, and while others run them
+        with stop.signals() if sweep else nullcontext(), sweep.passing_on() if sweep else nullcontext():
             hydra.main(config_path=str(config.conf_dir()), config_name=VERBS[verb].config, version_base="1.3")(job)()
     except KeyboardInterrupt:
         codes.append(INTERRUPTED)

@@ -14,7 +14,7 @@ import math
 import pkgutil
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from graftrec.bounds import too_large
 from graftrec.data.names import wrong_name
 from graftrec.errors import UserError
 from graftrec.redaction import redact
+from graftrec.rules import AUDIT, DATA, PASSED, PREDICT, RUN, TRAINER
 from graftrec.slots import SLOTS, TASK, classes_of
 
 ALLOWED = ("graftrec.", "torch.optim.", "pytorch_lightning.")
@@ -31,41 +32,12 @@ ROLES = ("source", "target", "shared")
 BESIDE = ("hydra", "audit", "logger", "resume", "save_every", "skip_limit", "patience", "workers")
 JUDGING = ("seeds", "verdicts", "baselines", "twin")  # of a run, how it is judged: no training is another one by it
 HARDWARE = ("devices", "num_nodes", "accelerator", "strategy")  # of the trainer: the same experiment elsewhere
+LOGGED = (*ROLES, "total", "trunk")  # parts of the loss in metrics.csv, beside the losses of the tasks
 SIZED = ("layers", "repeats", "heads", "positions")  # of a trunk, by the group ``size``: each as far as it has them
 # What the program completes: a constructor may ask for these without YAML naming them.
 KNOWN = {"in_dim", "item_dim", "cross_dim", "classes", "fields", "width", "tasks", "history", "streams", "edges"}
 KNOWN |= {"sparse", "params", "schema", "dataset", "split", "candidates", "label", "prior", "folder", "config"}
 KNOWN |= {"group", "again", "behaviours", "spread"}
-
-
-# The run's own keys, which no constructor checks: type, condition, words.
-RUN: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
-    "seed": (int, lambda value: 0 <= value < 2**32, "a whole number of at least 0"),
-    "seeds": (int, lambda value: 1 <= value <= 10_000, "a whole number of at least 1, at most 10,000"),
-    "workers": (int | None, lambda value: value is None or 1 <= value <= 1024, "from 1 to 1,024, or null"),
-    "verdicts": (list[str], lambda value: len(set(value)) == len(value), "a list of metrics, each once"),
-    "lambda_shared": (float, lambda value: 0 <= value < float("inf"), "a number of at least 0"),
-    "schedule": (str, lambda value: value in ("one_cycle", "constant"), "one_cycle or constant"),
-    "twin": (bool, lambda value: True, "true or false"),
-    "baselines": (bool, lambda value: True, "true or false"),
-    "skip_limit": (int, lambda value: value >= 1, "a whole number of at least 1"),
-    "patience": (float, lambda value: value > 0, "a number of seconds above 0"),
-    "size": (str, lambda value: True, "the name of a size"),
-}
-
-# What would leave a run without a step, without a validation or without a test, and yet end well.
-_batches = "a whole number of at least 1, or 1.0 for all"
-TRAINER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "limit_train_batches": (
-        lambda value: (type(value) is int and value >= 1) or (type(value) is float and 0 < value <= 1),
-        "a whole number of steps of at least 1, or a share of a pass in (0, 1]",
-    ),
-    "limit_val_batches": (lambda value: (type(value) is int and value >= 1) or value == 1.0, _batches),
-    "limit_test_batches": (lambda value: (type(value) is int and value >= 1) or value == 1.0, _batches),
-    "max_steps": (lambda value: type(value) is int and (value == -1 or value >= 1), "at least 1, or -1 for no limit"),
-    "max_epochs": (lambda value: value is None, "left out: the transfer strategy says how many (transfer.epochs)"),
-    "overfit_batches": (lambda value: value == 0, "left out: it trains on what it validates; see limit_train_batches"),
-}
 
 
 def conf_dir() -> Path:
@@ -195,7 +167,9 @@ def _offers(found: Any) -> list[str]:
 
 
 def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments by name."""
+    """The constructor's arguments by name; torch's own, of a module that has none, takes anything and is no help."""
+    if cls.__init__.__module__ == "torch.nn.modules.module":
+        return {}
     return dict(inspect.signature(cls).parameters)
 
 
@@ -212,7 +186,8 @@ def build(tree: Mapping[str, Any], **known: Any) -> Any:
     """The object that ``tree`` describes, with everything nested in it.
 
     Every constructor also gets those ``known`` (sizes, names, ...) that it takes and the tree does not set. A
-    constructor's ValueError is the user's value and becomes a UserError.
+    constructor's ValueError is the user's value and becomes a UserError; so does every error of one that is not ours,
+    which may take a value for granted that it was not given.
     """
     cls = resolve(tree["_target_"])
     takes = arguments(cls)
@@ -220,8 +195,11 @@ def build(tree: Mapping[str, Any], **known: Any) -> Any:
     completed = {key: value for key, value in known.items() if key in takes and key not in given}
     try:
         return cls(**given, **completed)
-    except ValueError as error:
-        raise UserError(f"{tree['_target_']}: {error}") from error
+    except Exception as error:
+        if isinstance(error, ValueError) or not cls.__module__.startswith("graftrec."):
+            where = "trainer" if cls.__name__ == "Trainer" else tree["_target_"]
+            raise UserError(f"{where}: {str(error) or type(error).__name__}") from error
+        raise
 
 
 def _built(value: Any, known: Mapping[str, Any]) -> Any:
@@ -246,13 +224,22 @@ def problems_of_tree(tree: Mapping[str, Any]) -> list[str]:
             problems.append(f"{role}.{task}: also selected as {first}; a task has one role")
         if wrong := wrong_name(str(task)):
             problems.append(f"{role}.{task}: the name {wrong}")
-    for key, (hint, right, words) in RUN.items():
+        elif "." in str(task) or task in LOGGED:
+            problems.append(f"{role}.{task}: the name should have no dot, and be none of {', '.join(LOGGED)}")
+    for key, (hint, right, words) in (RUN | (PREDICT if "target_task" in tree else DATA)).items():
         if key in tree and not (fits(tree[key], hint) and right(tree[key])):
             problems.append(f"{key}: should be {words}, found {_short(tree[key])}")
+    audit = tree["audit"] if isinstance(tree.get("audit"), Mapping) else {}
+    for key, (hint, right, words) in AUDIT.items():
+        if key in audit and not (fits(audit[key], hint) and right(audit[key])):
+            problems.append(f"audit.{key}: should be {words}, found {_short(audit[key])}")
     trainer = tree.get("trainer")
     for key, (fine, words) in TRAINER.items():
         if isinstance(trainer, Mapping) and trainer.get(key) is not None and not fine(trainer[key]):
             problems.append(f"trainer.{key}: should be {words}, found {_short(trainer[key])}")
+    for key in trainer if isinstance(trainer, Mapping) else ():
+        if key in PASSED:
+            problems.append(f"trainer.{key}: is the program's own, so leave it out: {PASSED[key]}")
     names = [task for _, task in chosen]
     weights = (tree.get("balancer") or {}).get("weights")
     for task in weights if isinstance(weights, Mapping) else ():
@@ -319,13 +306,22 @@ def _bind(tree: Mapping[str, Any], at: str, cls: type[Any], hints: Mapping[str, 
             yield f"{at}{key}: {target} takes no '{key}'{near(str(key), named & set(settable(cls)) or named)}"
         elif key in hints and not fits(value, hints[key]):
             yield f"{at}{key}: should be {_words(hints[key])}, found {_short(value)}"
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield f"{at}{key}: should be a finite number, found {value}"
+        else:
+            yield from (f"{at}{key}{where}: should be a finite number, found {odd}" for where, odd in _odd(value))
         for where, number, most in too_large(str(key), value):
             yield f"{at}{key}{where}: should be at most {most:,}, found {number:,}"
     for name in sorted(named - set(tree) - KNOWN):
         if takes[name].default is inspect.Parameter.empty:
             yield f"{at}{name}: {target} needs '{name}', and it is not set"
+
+
+def _odd(value: Any, at: str = "") -> Iterator[tuple[str, float]]:
+    """Each number of a value that is none, or is without end, and where it is; objects are looked at by themselves."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield at, value
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts if not (isinstance(value, Mapping) and "_target_" in value) else ():
+        yield from _odd(part, f"{at}.{name}")
 
 
 def _hints(cls: type[Any]) -> dict[str, Any]:
@@ -357,9 +353,15 @@ def fits(value: Any, hint: Any) -> bool:
     if issubclass(kind, Mapping):
         return isinstance(value, Mapping) and (len(inner) < 2 or all(fits(part, inner[1]) for part in value.values()))
     if (kind is not bytes and issubclass(kind, Sequence)) or kind is Iterable:
-        element = inner[0] if inner and (kind is not tuple or inner[1:] == (...,)) else Any
-        return isinstance(value, list) and all(fits(part, element) for part in value)
-    return not f"{kind.__module__}.".startswith("graftrec.")  # one of ours is a mapping with _target_
+        if not isinstance(value, list):
+            return False
+        if kind is tuple and inner and inner[-1] is not ...:  # one of each
+            return len(value) == len(inner) and all(map(fits, value, inner))
+        element = inner[0] if inner else Any
+        return all(fits(part, element) for part in value)
+    if issubclass(kind, Path):
+        return isinstance(value, str)
+    return kind in (object, typing.Any) or isinstance(value, kind)  # of a class that YAML cannot write, but by _target_
 
 
 def _words(hint: Any) -> str:

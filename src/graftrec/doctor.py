@@ -8,10 +8,9 @@ import platform
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from graftrec.machine import cores
-from graftrec.plain import plain
+from graftrec.machine import cores, memory
+from graftrec.plain import plain, say
 
 PACKAGES = (
     "torch", "pytorch-lightning", "hydra-core", "omegaconf", "torchmetrics", "wandb", "polars", "pyarrow", "torchjd",
@@ -30,17 +29,17 @@ STOLEN = ("2.6.2", "2.6.3")  # releases of Lightning that ran code on import and
 def main() -> int:
     """Print the report; 0 if nothing is wrong, else 1."""
     found = {name: _version(name) for name in (*PACKAGES, "lightning")}
-    print(f"python             {platform.python_version()} ({sys.executable})")
+    say(f"python             {platform.python_version()} ({sys.executable})")
     for name in PACKAGES:
-        print(f"{name:18} {found[name] or 'missing'}")
-    print(f"cores              {cores()}")
-    print(f"memory             {_memory()}")
-    print(f"gpu                {_gpu()}")
-    print(f"weights & biases   {_wandb()}")
+        say(f"{name:18} {found[name] or 'missing'}")
+    say(f"cores              {cores()}")
+    say(f"memory             {_memory()}")
+    say(f"gpu                {_gpu()}")
+    say(f"weights & biases   {_wandb()}")
     wrong = problems(found)
     for problem in wrong:
-        print(f"wrong: {problem}")
-    print("nothing is wrong" if not wrong else f"{len(wrong)} problem(s)")
+        say(f"wrong: {problem}")
+    say("nothing is wrong" if not wrong else f"{len(wrong)} problem(s)")
     return 1 if wrong else 0
 
 
@@ -72,14 +71,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _memory() -> str:
-    """The machine's memory, or the container's limit where that is less."""
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return "unknown"
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return f"{min(size, int(text) if text.isdigit() else size) / 2**30:.1f} GiB"
+    size = memory()
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"
 
 
 def _gpu() -> str:

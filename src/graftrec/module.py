@@ -25,6 +25,7 @@ from graftrec.interactions.base import Interaction
 from graftrec.losses.base import everywhere
 from graftrec.metrics.pointwise import Value
 from graftrec.metrics.scale import sign
+from graftrec.nn.by_name import ByName
 from graftrec.nn.decay import undecayed
 from graftrec.nn.encoder import Encoder
 from graftrec.optimizers.groups import paced, spare, without_decay
@@ -71,7 +72,7 @@ class GraftModule(pl.LightningModule):
         read = dict.fromkeys(stream for task in tasks.values() for stream in task.streams if stream not in directly)
         encoder.rest(list(read), trunk.reads_events, trunk.reads_fields)
         self.interaction = interaction
-        self.tasks = nn.ModuleDict(dict(tasks))
+        self.tasks = ByName(dict(tasks))
         self.roles, self.lambda_shared = dict(roles), lambda_shared
         self._optimize, self._schedule = optimize, schedule
         self.phase = Phase("joint", ROLES, 1)

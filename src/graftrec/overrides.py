@@ -6,6 +6,7 @@ composed tree and the constructors in it, then the tree itself (and each value o
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from graftrec.errors import UserError
 
 OPEN = tuple(f"hydra.sweeper.{kind}_options." for kind in ("sampler", "pruner"))  # mappings that take any key
 LAUNCHERS = ("joblib", "submitit", "ray")  # extras that bring one
-SWEEP_VALUES = 64  # at most this many values of one sweep are checked ahead
+SWEEP_VALUES = 64  # at most this many values of one sweep are checked ahead; of a range its two ends
+JOBS = 10_000  # of a sweep over a grid: Hydra writes them all down before the first one begins
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Setting:
     values: list[Any]
     choices: list[str]
     typed: bool = True  # False: from hydra.sweeper.params of a file, which we cannot rewrite
+    count: int = 1  # of all its values
 
     @property
     def key(self) -> str:
@@ -70,7 +73,10 @@ def problems_of_command(verb: str, argv: list[str], config_dirs: Sequence[str], 
         return problems
     check = _Check(args.config_name or verb, loader_of(config_dirs), bool(args.multirun))
     check.run(texts, deep)
-    if check.multirun and not args.multirun:
+    if not deep:  # Hydra shows one tree: of a sweep the first job's
+        argv[:] = [text for text in argv if text not in ("-m", "--multirun")]
+        check.rewritten |= {setting.text: setting.choices[0] for setting in check.swept}
+    elif check.multirun and not args.multirun:
         argv.insert(0, "--multirun")  # a file says so
     for before, after in check.rewritten.items():
         argv[:] = [after if text == before else text for text in argv]
@@ -105,6 +111,7 @@ class _Check:
     problems: list[str] = field(default_factory=list)
     rewritten: dict[str, str] = field(default_factory=dict)
     composed: dict[tuple[str, ...], Any] = field(default_factory=dict)  # a composition takes about 0.1 s
+    swept: list[Setting] = field(default_factory=list)  # typed, with several values
 
     def run(self, texts: Sequence[str], deep: bool) -> None:
         self.groups: list[str] = [group for group in self.loader.list_groups("") if group != "hydra"]
@@ -117,6 +124,7 @@ class _Check:
             self.problems.append(_first(error))
             return
         modes = [setting.parsed.value() for setting in values if setting.parsed.key_or_group == "hydra.mode"]
+        listed: list[Setting] = []
         if self.multirun or str([cfg.hydra.mode, *modes][-1]).endswith("MULTIRUN"):  # a file says so, or what was typed
             self.multirun = True
             params = (cfg.hydra.sweeper.get("params") or {}).items()
@@ -124,13 +132,21 @@ class _Check:
             more = [setting for setting in listed if self.is_group(setting) and self.group_is_right(setting)]
             values += [setting for setting in listed if not self.is_group(setting)]
             accepted, cfg = self.accept([*accepted, *more])
+        self.swept = [setting for setting in settings if setting.parsed.is_sweep_override()]
+        if self.multirun and self.counts_too_many([*self.swept, *listed], cfg.hydra):
+            return
         for setting in settings:
             if setting.parsed.is_sweep_override() and not self.multirun:
                 self.problems.append(f"{setting.text}: several values need --multirun (-m); a list is written [a,b]")
         tree = _tree(cfg)
         config.fit_size(tree)  # a setting of what the trunk does not have is as wrong as without a size
         right = [setting for setting in values if self.value_is_right(setting, tree, cfg.hydra.runtime.choices)]
-        accepted, _ = self.accept([*accepted, *right])
+        accepted, cfg = self.accept([*accepted, *right])
+        if cfg.hydra.job.get("chdir"):
+            self.problems.append(
+                "hydra.job.chdir: should be false: paths are those of the folder where the command is given, and all "
+                "that a run writes is in hydra.run.dir"
+            )
         self.typed = {setting.key for setting in settings}
         for overrides in _variants(accepted):
             self.look(overrides, deep)
@@ -147,14 +163,36 @@ class _Check:
             if parsed.is_interval_sweep():
                 bounds = [parsed.value().start, parsed.value().end]
                 return Setting(text, parsed, bounds, [f"{key}={bound}" for bound in bounds], typed)
-            written = list(islice(parsed.sweep_string_iterator(), SWEEP_VALUES))
-            values = [parsed._convert_value(value) for value in islice(parsed.sweep_iterator(), SWEEP_VALUES)]
+            if parsed.is_range_sweep():
+                count, bounds = _ends(parsed.value())
+                return Setting(text, parsed, bounds, [f"{key}={bound}" for bound in bounds], typed, count)
+            written = list(parsed.sweep_string_iterator())
             if not written:
                 raise HydraException("there is no value to sweep over")
-            return Setting(text, parsed, values, [f"{key}={value}" for value in written], typed)
+            values = [parsed._convert_value(value) for value in islice(parsed.sweep_iterator(), SWEEP_VALUES)]
+            choices = [f"{key}={value}" for value in written[:SWEEP_VALUES]]
+            return Setting(text, parsed, values, choices, typed, len(written))
         except HydraException as error:
             self.problems.append(f"{text}: {_first(error)}")
             return None
+
+    def counts_too_many(self, settings: list[Setting], hydra: Any) -> bool:
+        """Whether a grid has more jobs than anybody waits for, which is said before any of them is composed."""
+        if not str(hydra.sweeper.get("_target_")).endswith(".BasicSweeper"):  # which decides how many it tries
+            return False
+        self.problems += [
+            f"{setting.text}: a grid takes no interval; write range(...), a list, or hydra/sweeper=optuna"
+            for setting in settings
+            if setting.parsed.is_interval_sweep()
+        ]
+        jobs = math.prod(setting.count for setting in settings)
+        if jobs > JOBS:
+            parts = " x ".join(f"{setting.element} {setting.count:,}" for setting in settings if setting.count > 1)
+            self.problems.append(
+                f"this sweep has {jobs:,} jobs ({parts}), and at most {JOBS:,} are taken; sweep over fewer values, or "
+                "set hydra/sweeper=optuna, which tries hydra.sweeper.n_trials of them"
+            )
+        return jobs > JOBS
 
     def compose(self, overrides: list[str]) -> Any:
         from hydra.types import RunMode
@@ -309,6 +347,18 @@ class _Check:
         self.problems += problems
 
 
+def _ends(swept: Any) -> tuple[int, list[Any]]:
+    """How many values a range has, and its first and last one."""
+    from hydra.errors import HydraException
+
+    size = (swept.stop - swept.start) / swept.step if swept.step else math.nan
+    if not size > 0 or not math.isfinite(size):
+        raise HydraException("there is no value to sweep over; write range(first, end, step)")
+    count = math.ceil(size)
+    ends = [swept.start, swept.start + (count - 1) * swept.step]
+    return count, ends[: min(count, 2)]
+
+
 def _variants(settings: list[Setting]) -> Iterator[list[str]]:
     """The first value of everything, then every other value of each sweep, one at a time."""
     base = [setting.choices[0] for setting in settings]
@@ -334,9 +384,10 @@ def _together(tree: dict[str, Any]) -> list[str]:
     """What cannot be right together, if something is to be trained."""
     if "balancer" not in tree:
         return []
+    from graftrec.assemble import problems_of_parts
     from graftrec.together import problems_together
 
-    return problems_together(tree)
+    return problems_together(tree) or problems_of_parts(tree)
 
 
 def _broken(cfg: Any, orphans: tuple[str, ...]) -> Iterator[str]:

@@ -15,6 +15,11 @@ def plain(value: object) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
 
+def say(text: str) -> None:
+    """Say on stdout what a command found or did: all that is printed there and is no table of `report.screen`."""
+    print(shown(text).translate(OBEYED), flush=True)
+
+
 def tell(text: str) -> None:
     """Say what is wrong on stderr: its lines, without what a terminal obeys and without secrets."""
     print("\n".join(map(plain, shown(text).splitlines())), file=sys.stderr, flush=True)

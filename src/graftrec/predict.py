@@ -6,50 +6,65 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from graftrec.config import problems_of_tree
 from graftrec.csv_safe import guarded
+from graftrec.data.readers import CSV, PACKED, PARQUET, read, words
 from graftrec.errors import DataError, UserError
 from graftrec.files import whole
+from graftrec.plain import say
 from graftrec.recommender import Recommender
-from graftrec.report.screen import screen
 
-FORMATS = (".parquet", ".csv")
+SHOWN = 5  # strangers that are named
 
 
 def main(tree: Mapping[str, Any]) -> int:
-    """Write user, item, score, rank for all users of a run or for those that are given."""
-    out = Path(tree["out"] or Path(tree["run"]) / "predictions.parquet")
-    problems = [f"k: should be at least 1, found {tree['k']}"] if int(tree["k"]) < 1 else []
-    if out.suffix not in FORMATS:
-        problems.append(f"out: {out} should end with {' or '.join(FORMATS)}")
-    if tree["at"] not in ("test", "val", "latest"):
-        problems.append(f"at: should be test, val or latest, found {tree['at']}")
-    if not Path(tree["run"]).is_dir():
-        problems.append(f"run: there is no folder {tree['run']}")
-    if problems:
+    """Write user, item, score, rank and known for all users of a run or for those that are given."""
+    if problems := problems_of_tree(tree):
         raise UserError(problems)
+    if not Path(tree["run"]).is_dir():
+        raise UserError(f"run: there is no folder {tree['run']}")
+    out = Path(tree["out"] or Path(tree["run"]) / "predictions.parquet")
+    given = _users(tree["users"])
     recommender = Recommender.load(tree["run"], tree["target_task"])
-    users = _users(tree["users"], recommender, tree["at"])
-    frame = recommender.recommend(users, int(tree["k"]), tree["seen"], tree["at"])
+    users = recommender.users(tree["at"]) if given is None else given
+    frame = recommender.recommend(users, tree["k"], tree["seen"], tree["at"])
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as draft:
         if out.suffix == ".parquet":
             frame.write_parquet(draft)
         else:
             (frame if tree["formulas"] else guarded(frame)).write_csv(draft)
-    screen().print(f"{len(frame):,} rows for {len(users):,} users in {out}")
+    say(f"{len(frame):,} rows for {len(users):,} users in {out}")
+    if strangers := recommender.strangers(users):
+        more = ", ..." if len(strangers) > SHOWN else ""
+        named = ", ".join(map(str, strangers[:SHOWN])) + more
+        say(f"{len(strangers):,} of them are unknown to the run ({named}): they get what everybody gets")
     return 0
 
 
-def _users(given: Any, recommender: Recommender, at: Any) -> list[Any]:
-    """All users of the evaluation, a list of ids, or the ids in a text file, one a line."""
-    if given is None:
-        return recommender.users(at)
-    if isinstance(given, list):
+def _users(given: Any) -> list[Any] | None:
+    """Ids that are typed, or those in a file: one a line of a plain .txt, else in its column ``user``.
+
+    Raises:
+        UserError: a file without such a column. DataError: no file, one that is damaged, or without an id.
+    """
+    if given is None or isinstance(given, list):
         return given
-    if Path(str(given)).suffix in (".txt", ".csv"):
-        if not Path(str(given)).is_file():
-            raise DataError("DATA-011", f"users: there is no file {given}")
-        return pl.read_csv(given, has_header=False, new_columns=["user"], infer_schema=False)["user"].to_list()
-    return [given]
+    name = str(given)
+    endings = tuple(kind + packed for kind in CSV for packed in ("", *PACKED)) + PARQUET
+    if not name.endswith(endings):
+        return [given]
+    ids = _lines(Path(name)) if name.endswith(".txt") else words(read(name, ["user"]), "user").drop_nulls().to_list()
+    if not ids:
+        raise DataError("DATA-010", f"users: there is no id in {name}")
+    return ids
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError("DATA-011", f"users: there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise DataError("DATA-012", f"users: {path} cannot be read as text in UTF-8: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip() not in ("", "user")]

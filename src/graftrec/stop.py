@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-from graftrec.errors import Stopped
+from graftrec.errors import INTERRUPTED, Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -46,6 +46,22 @@ class Stop:
         return signal.getsignal(signal.SIGINT) is self
 
     @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let Ctrl-C end this process with one line, wherever it is: an import or a library may swallow exceptions.
+
+        For what comes before and after the work, which is handled by `signals`.
+        """
+        ours = threading.current_thread() is threading.main_thread()
+        before = signal.getsignal(signal.SIGINT)
+        if ours and before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _leave)
+        try:
+            yield
+        finally:
+            if ours:
+                signal.signal(signal.SIGINT, before)
+
+    @contextmanager
     def signals(self) -> Iterator[None]:
         """Handle both signals; afterwards all is as it was."""
         if threading.current_thread() is not threading.main_thread():
@@ -61,6 +77,12 @@ class Stop:
             self.number, self.listening = None, False
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    with suppress(OSError):
+        os.write(2, f"graftrec: interrupted (exit code {INTERRUPTED})\n".encode())
+    os._exit(INTERRUPTED)
 
 
 stop = Stop()  # one per process, as signals are

@@ -20,8 +20,9 @@ from graftrec.stop import stop
 
 def main(folder: Path) -> NoReturn:
     """Train what comes by the standard input, and leave; its outcome goes to the pipe that is named there."""
-    from graftrec import beats, launch
+    from graftrec import beats, launch, output
 
+    output.last()
     rank = outside()
     if rank is None:
         raise SystemExit("a worker is started by graftrec.launch, which says its rank in the environment")

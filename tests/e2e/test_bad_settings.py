@@ -43,7 +43,7 @@ CASES: list[tuple[int, str, list[str], list[str]]] = [
     (51, "epochs", ["transfer.epochs=0"], ["epochs should be at least 1. Found 0"]),
     (51, "lambda", ["lambda_shared=-0.1"], ["lambda_shared: should be a number of at least 0"]),
     (56, "a device that is not here", ["trainer.accelerator=mps"], ["trainer: ", "MPSAccelerator"]),
-    (56, "an accelerator", ["trainer.accelerator=tpuu"], ["Trainer", "tpuu"]),
+    (56, "an accelerator", ["trainer.accelerator=tpuu"], ["trainer.accelerator: should be auto, cpu", "found 'tpuu'"]),
     (56, "a precision", ["++trainer.precision=12-mixed"], ["trainer.precision: should be", "found '12-mixed'"]),
 ]  # fmt: skip
 

@@ -48,7 +48,13 @@ class RowWise(torch.optim.Optimizer):
     ) -> None:
         if rule not in get_args(Rule):
             raise ValueError(f"rule should be one of {', '.join(get_args(Rule))}. Found {rule}.")
-        rates = {"lr": lr, "table_lr": table_lr or 0.0, "weight_decay": weight_decay, "table_decay": table_decay}
+        rates = {
+            "lr": lr,
+            "table_lr": table_lr or 0.0,
+            "weight_decay": weight_decay,
+            "table_decay": table_decay,
+            "eps": eps,
+        }
         if min(rates.values()) < 0:
             raise ValueError(f"{', '.join(rates)} should be at least 0. Found {', '.join(map(str, rates.values()))}.")
         if not all(0 <= beta < 1 for beta in betas):

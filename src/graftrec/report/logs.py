@@ -12,7 +12,9 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
+from graftrec import records
 from graftrec.files import whole
+from graftrec.redaction import redact
 from graftrec.report import wandb_run
 
 _FIXED = ("phase", "step", "epoch")
@@ -109,9 +111,13 @@ class CsvLog(Logger):
     def _read(self) -> list[_Row]:
         if not self.path.is_file():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = [{k: v for k, v in row.items() if k and v} for row in csv.DictReader(file)]
-        return [{**row, "phase": row.get("phase", "")} for row in rows if row.get("step", "").isdigit()]
+        advice = "delete it, and the curves begin where the run goes on"
+        with records.reading(self.path, advice), self.path.open(newline="", encoding="utf-8") as file:
+            try:
+                rows = [{k: v for k, v in row.items() if k and v} for row in csv.DictReader(file)]
+            except csv.Error as error:
+                raise ValueError(str(error)) from error
+        return [{**row, "phase": row.get("phase", "")} for row in rows if row.get("step", "").isdecimal()]
 
     @rank_zero_only
     def _write(self) -> None:
@@ -159,8 +165,8 @@ def replay(folder: Path, seed: int, first: bool, loggers: Sequence[Any]) -> None
 class WandbLog(WandbLogger):
     """Weights & Biases: one run per job, begun at once, offline where there is no key or no network.
 
-    ``offline``: true never uses the network, false insists on it, null finds out. ``config`` is a plain dict. Where a
-    run is gone on with (``again``), so is its W&B run.
+    ``offline``: true never uses the network, false insists on it, null finds out. ``config`` is a plain dict, of which
+    W&B gets no secret. Where a run is gone on with (``again``), so is its W&B run.
     """
 
     def __init__(
@@ -172,9 +178,13 @@ class WandbLog(WandbLogger):
         offline: bool | None = None,
         again: bool = False,
     ) -> None:
+        if not 1 <= len(project) <= 128 or set(project) & set("/\\#?%:") or not project.isprintable():
+            raise ValueError(
+                f"project should be a name of 1 to 128 letters without / \\ # ? % and :. Found {project!r}."
+            )
         self._folder = Path(folder)
         run = (
-            wandb_run.begin(self._folder, project, group, dict(config or {}), offline, again)
+            wandb_run.begin(self._folder, project, group, redact(dict(config or {})), offline, again)
             if getattr(rank_zero_only, "rank", 0) == 0
             else None
         )

@@ -47,7 +47,8 @@ class PhaseProgress(ProgressBar):
         self._enabled = True
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._rows, self._seconds, self._tick, self._drawn, self._loss = 0, 0.0, 0.0, 0.0, ""
+        self._rows, self._seconds, self._tick, self._drawn = 0, 0.0, 0.0, 0.0
+        self._before: Mapping[str, Any] = {}  # losses of earlier epochs, which stay with the trainer
 
     @property
     def is_enabled(self) -> bool:
@@ -87,7 +88,7 @@ class PhaseProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the line of the phase."""
-        self._tick, self._drawn, self._loss = 0.0, 0.0, ""
+        self._tick, self._drawn = 0.0, 0.0
         if not (self._enabled and self.live):
             return
         self._bar = Progress(
@@ -99,6 +100,10 @@ class PhaseProgress(ProgressBar):
         done = trainer.current_epoch * trainer.num_training_batches if total else 0
         self._task = self._bar.add_task(self.name, total=total, completed=int(done), **self._fields(trainer))
         self._bar.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What has been logged so far is no loss of this epoch."""
+        self._before = dict(trainer.callback_metrics)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Start the clock of a step."""
@@ -130,7 +135,7 @@ class PhaseProgress(ProgressBar):
         elif self._enabled:
             fields = self._fields(trainer)
             words = [fields[key] for key in ("name", "epoch", "speed", "loss") if fields[key]]
-            print("  ".join(words), file=self.console.file, flush=True)
+            self.console.print(Text("  ".join(words)), soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the finished line on the screen."""
@@ -155,10 +160,10 @@ class PhaseProgress(ProgressBar):
         last = trainer.max_epochs if trainer.max_epochs not in (None, -1) else "?"
         current = min(trainer.current_epoch + 1, last) if isinstance(last, int) else trainer.current_epoch + 1
         found = {key: trainer.callback_metrics.get(f"train/loss/{key}") for key in LOSSES}
-        loss = "  ".join(f"{key} {float(value):.3g}" for key, value in found.items() if value is not None)
-        self._loss = loss or self._loss
+        new = {key: value for key, value in found.items() if value is not self._before.get(f"train/loss/{key}")}
+        loss = "  ".join(f"{key} {float(value):.3g}" for key, value in new.items() if value is not None)
         speed = f"{self.rows_per_second:,.0f} rows/s" if self._rows else ""
-        return {"name": self.name, "epoch": f"epoch {current}/{last}", "speed": speed, "loss": self._loss, "less": "<"}
+        return {"name": self.name, "epoch": f"epoch {current}/{last}", "speed": speed, "loss": loss, "less": "<"}
 
 
 class _Words(ProgressColumn):

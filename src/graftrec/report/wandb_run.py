@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from graftrec import manifest
 from graftrec.checkpoint import BEST
+from graftrec.plain import say
 from graftrec.report import words
 
 PROBE_S = 4.0  # that a server may take to answer at all, its name's look-up among it
@@ -47,9 +48,9 @@ def begin(
     if run is None:
         run = wandb.init(**options, mode="offline", settings=wandb.Settings(**settings))
         sent = Path(run.settings.sync_dir)
-        print(f"W&B: {why}; this run is logged offline. Send it later with: wandb sync {sent}", flush=True)
+        say(f"W&B: {why}; this run is logged offline. Send it later with: wandb sync {sent}")
     elif run.url:
-        print(f"W&B: {run.url}", flush=True)
+        say(f"W&B: {run.url}")
     if not run.disabled:
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
