@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import shlex
 import sys
 import tempfile
@@ -15,18 +14,10 @@ from pathlib import Path
 from graftrec.data import originals
 from graftrec.data.download import Source, extract, fetch
 from graftrec.errors import UserError
+from graftrec.files import UNUSABLE, remove
+from graftrec.plain import say
 
 USAGE = "graftrec data get NAME [--root FOLDER]"
-UNUSABLE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENOENT,
-    errno.ENAMETOOLONG,
-)
 
 
 @dataclass(frozen=True)
@@ -112,7 +103,7 @@ def main(words: Sequence[str]) -> int:
     """
     name, root = _arguments(list(words))
     offer, folder = OFFERS[name], Path(root or f"data/{name}")
-    print(f"{name}: {offer.title}\nlicence  {offer.licence}\npage     {offer.page}")
+    say(f"{name}: {offer.title}\nlicence  {offer.licence}\npage     {offer.page}")
     try:
         _get(offer, folder)
     except OSError as error:
@@ -121,7 +112,7 @@ def main(words: Sequence[str]) -> int:
         raise UserError(
             f"{folder} cannot be used: {error.strerror} ({error.filename}); choose another folder with --root"
         ) from error
-    print(f"check    graftrec data check dataset={name} {shlex.quote(f'dataset.root={folder}')}")
+    say(f"check    graftrec data check dataset={name} {shlex.quote(f'dataset.root={folder}')}")
     return 0
 
 
@@ -133,25 +124,26 @@ def _get(offer: Offer, folder: Path) -> None:
             "remove it, or choose another folder with --root"
         )
     if there:
-        print(f"there    {', '.join(there)} in {folder}; remove them to get them anew")
+        say(f"there    {', '.join(there)} in {folder}; remove them to get them anew")
         return
     for source in offer.sources:
         path = folder / source.name
-        print(f"there    {path}" if path.exists() else f"fetch    {source.url} ({source.size / 1e6:.1f} MB) to {path}")
+        say(f"there    {path}" if path.exists() else f"fetch    {source.url} ({source.size / 1e6:.1f} MB) to {path}")
     with _undone_if_it_fails(folder, [*(source.name for source in offer.sources), *offer.files]):
         paths = [_fetch(source, folder) for source in offer.sources]
         with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as work:
             unpacked = extract(paths[0], Path(work) / "originals", offer.members) if offer.members else folder
             offer.convert(unpacked, folder)
-    print(f"written  {', '.join(offer.files)} in {folder}")
+    say(f"written  {', '.join(offer.files)} in {folder}")
 
 
 def _fetch(source: Source, folder: Path) -> Path:
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from graftrec.report.screen import Screen
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Screen(stderr=True), transient=True) as bar:
         task = bar.add_task(source.name, total=source.size)
         return fetch(source, folder, lambda size: bar.advance(task, size))
 
@@ -167,10 +159,10 @@ def _undone_if_it_fails(folder: Path, names: Sequence[str]) -> Iterator[None]:
     except BaseException:
         for path in new:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                remove(path)
         for path in made:
             with suppress(OSError):  # not empty: another put something there
-                path.rmdir()
+                remove(path)
         raise
 
 

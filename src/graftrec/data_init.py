@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from graftrec.data.domains import slug
 from graftrec.data.file_columns import PARTS
 from graftrec.data.file_settings import TAKEN
 from graftrec.errors import UserError
-from graftrec.plain import plain
+from graftrec.files import whole
+from graftrec.plain import plain, say
 
 NAMES = {
     "user": r"(user|customer|client|household|member|visitor|account|reviewer|person|session)",
@@ -62,15 +65,13 @@ def main(words: Sequence[str]) -> int:
     written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
     width = max(len(column) for column, _, _ in guess.why)
     for column, kind, reason in guess.why:
-        print(f"  {plain(column):{width}}  {kind:8} {plain(reason)}")
+        say(f"  {plain(column):{width}}  {kind:8} {plain(reason)}")
     folder = written[0].parents[1]
-    print(
-        f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong"
-    )
+    say(f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong")
     ranked = "candidates.min_users=2" if {"user", "item"} <= set(guess.keys) else ""
     protocol = f"cross_domain split={_split(guess)} {ranked}".rstrip()
-    print(f"check    graftrec data check --config-dir {folder} dataset={name} protocol={protocol}")
-    print(f"train    graftrec train --config-dir {folder} experiment={name}")
+    say(f"check    graftrec data check --config-dir {folder} dataset={name} protocol={protocol}")
+    say(f"train    graftrec train --config-dir {folder} experiment={name}")
     return 0
 
 
@@ -182,12 +183,13 @@ def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
         for role, names in zip(("source", "target", "shared"), roles, strict=True)
     ]
     texts[f"experiment/{name}.yaml"] = header + "\n".join([*chosen, *more])
-    taken = [str(folder / file) for file in texts if (folder / file).exists()]
+    taken = [str(folder / file) for file in texts if os.path.lexists(folder / file)]
     if taken:
         raise UserError([f"{file} is there already; choose another --out" for file in taken])
-    for file, text in texts.items():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text(text + "\n", encoding="utf-8")
+    with ExitStack() as drafts:  # all of them or none
+        for file, text in texts.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            drafts.enter_context(whole(folder / file)).write_text(text + "\n", encoding="utf-8")
     return [folder / file for file in texts]
 
 

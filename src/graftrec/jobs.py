@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import socket
 import sys
 import time
@@ -17,11 +16,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from graftrec import records, run_folder, tied
 from graftrec.config import fingerprint, problems_of_tree
 from graftrec.errors import DISK, INTERRUPTED, TERMINATED, DataError, RankError, Stopped, UserError, outcome
-from graftrec.files import sweep, whole
+from graftrec.files import UNUSABLE, remove, write_text
 from graftrec.launch import PATIENCE, launch
-from graftrec.plain import tell
+from graftrec.plain import say, tell
 from graftrec.ranks import check, leave, outside
 from graftrec.redaction import redact, shown, words
 from graftrec.resume import ENDED, folder_of, held, status_of
@@ -73,7 +73,7 @@ def _follow(tree: dict[str, Any], folder: str, group: Any) -> int:
     code, out = found
     if out != folder:
         with suppress(OSError):  # Hydra made it, some seconds after the first one's
-            Path(folder).rmdir()
+            remove(Path(folder))
     return attempt(lambda: _beside(tree, Path(out), group, None))[0] if out else code
 
 
@@ -113,14 +113,24 @@ def _run(
         return code, math.nan
     if out != Path(folder):
         with suppress(OSError):  # Hydra made it, and it is not empty if somebody else uses it
-            Path(folder).rmdir()
+            remove(Path(folder))
     before = status_of(out)
     if tree.get("resume") is not None and before.get("state") in ENDED:
-        print(f"{before['state']} before, not run again: {os.path.relpath(out)}", flush=True)
-        return 0, math.nan if before.get("score") is None else float(before["score"])
+        code, _, damage = attempt(lambda: _damage(tree, out, before, verb))
+        if damage is None:
+            return code, math.nan
+        if not damage:
+            say(f"{before['state']} before, not run again: {os.path.relpath(out)}")
+            return 0, math.nan if before.get("score") is None else float(before["score"])
+        tell(f"graftrec: {damage}")
+
+    def status(state: str, code: int | None, reason: str, score: float | None = None) -> str:
+        files = records.sums(out) if state in ENDED else {}
+        return _status(state, code, reason, start, tree, score, files)
 
     def give_up(why: str) -> None:
-        _write_status(out, "failed", 1, shown(why), start, tree)
+        if not run_folder.is_waiting(out):
+            write_text(out / run_folder.STATUS, status("failed", 1, shown(why)))
         tell(f"graftrec: {why} (exit code 1)")
         os._exit(1)
 
@@ -135,30 +145,58 @@ def _run(
         return float(getattr(import_module(WORK[verb]), verb)(tree, out))  # imports torch: not before it is needed
 
     def begin() -> ExitStack:
-        out.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as keeping:
-            keeping.enter_context(held(out))
-            sweep(out)
-            _write_status(out, "running", None, "", start, tree)
-            _write_config(out, tree)
-            return keeping.pop_all()
+        try:
+            if not (before and tree.get("resume") is not None):  # which has been found to be of the same settings
+                run_folder.check(out)
+            out.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as keeping:
+                keeping.enter_context(held(out))
+                run_folder.sweep(out)
+                run_folder.enter(out, verb, status("running", None, ""), _config(tree))
+                return keeping.pop_all()
+        except OSError as error:
+            if error.errno not in UNUSABLE:
+                raise
+            raise UserError(
+                f"{out} cannot be written: {error.strerror} ({error.filename}); choose another hydra.run.dir"
+            ) from error
 
     score = None
     code, reason, keeping = attempt(begin)
-    if keeping is None and code == UserError.exit_code:  # somebody else is at work there
+    if keeping is None:  # what is there is not ours, somebody is at work there, or nothing can be written
+        with suppress(OSError):
+            remove(out)  # Hydra's, and empty
         return code, math.nan
-    with keeping or ExitStack():
-        if not code:
-            code, reason, score = attempt(work)
+    with keeping:
+        code, reason, score = attempt(work)
         well = "pruned" if reason else "finished"
         state = well if code == 0 else "stopped" if code in (INTERRUPTED, TERMINATED) else "failed"
+        begun = not run_folder.is_waiting(out)
         with suppress(OSError):  # the disk may be full
-            _write_status(out, state, code, reason, start, tree, score)
-        if code in (UserError.exit_code, DataError.exit_code) and out.is_dir():
-            _remove_if_nothing_was_trained(out)
-    if code in (INTERRUPTED, TERMINATED, DISK) and verb == "train":
+            if begun:
+                write_text(out / run_folder.STATUS, status(state, code, reason, score))
+            else:  # what an earlier run left there is as it was
+                run_folder.leave(out)
+        if begun and code in (UserError.exit_code, DataError.exit_code) and out.is_dir():
+            run_folder.withdraw(out, _log())
+    if code in (INTERRUPTED, TERMINATED, DISK) and verb == "train" and (begun or tree.get("resume") is not None):
         _say_how_to_go_on(out)
     return code, math.nan if score is None else float(score)
+
+
+def _damage(tree: dict[str, Any], out: Path, status: dict[str, Any], verb: str) -> str:
+    """What of a run that ended is not as it left it, for which it is judged again; empty if all is.
+
+    Raises:
+        DataError: its data are others now.
+    """
+    try:
+        records.check(out, status, "the run is judged again")
+    except DataError as error:
+        return str(error)
+    if verb == "train":
+        tied.check_job(tree, out)
+    return ""
 
 
 def command(verb: str = "train", **instead: str) -> str:
@@ -207,16 +245,28 @@ def attempt(work: Callable[[], T]) -> tuple[int, str, T | None]:
         return code, shown(reason), None
 
 
-def _write_config(out: Path, tree: dict[str, Any]) -> None:
+def _config(tree: dict[str, Any]) -> str:
     from omegaconf import OmegaConf
 
-    _replace(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(redact(tree))))
+    return str(OmegaConf.to_yaml(OmegaConf.create(redact(tree))))
 
 
-def _write_status(
-    out: Path, state: str, code: int | None, reason: str, start: float, tree: dict[str, Any], score: float | None = None
-) -> None:
-    status = {
+def _log() -> Path | None:
+    """The file that Hydra opens for what is logged."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    if not HydraConfig.initialized():
+        return None
+    name = OmegaConf.select(HydraConfig.instance().cfg, "hydra.job_logging.handlers.file.filename")
+    return None if name is None else Path(name)
+
+
+def _status(
+    state: str, code: int | None, reason: str, start: float, tree: dict[str, Any], score: float | None,
+    files: dict[str, str],
+) -> str:  # fmt: skip
+    found = {
         "state": state,
         "exit_code": code,
         "reason": reason,
@@ -225,16 +275,7 @@ def _write_status(
         "fingerprint": fingerprint(tree),
         "pid": os.getpid(),
         "host": socket.gethostname(),
+        "files": files,
     }
-    _replace(out / "status.json", json.dumps(status, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    with whole(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-def _remove_if_nothing_was_trained(out: Path) -> None:
-    written = [path.name for path in out.iterdir() if path.suffix != ".log" or path.stat().st_size]
-    if set(written) <= {"config.yaml", "status.json", ".hydra"}:
-        shutil.rmtree(out, ignore_errors=True)
+    sealed = records.sealed(found, "score", "seconds", "fingerprint", "files")  # that the rest says is seen at once
+    return json.dumps(sealed, indent=2) + "\n"

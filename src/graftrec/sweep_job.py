@@ -13,11 +13,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from graftrec import config, jobs, ledger
-from graftrec.errors import INTERRUPTED, TERMINATED, Pruned, UserError
-from graftrec.plain import tell
+from graftrec import config, jobs, launched, ledger, output, records, tied
+from graftrec.errors import INTERRUPTED, TERMINATED, DataError, Pruned, UserError
+from graftrec.files import remove
+from graftrec.plain import say, tell
 from graftrec.resume import status_of
 from graftrec.trial import VARIABLE, announce
+
+REFUSED = 3  # jobs at a sweep's beginning; what is wrong with all of them is wrong with the rest
 
 
 class Job:
@@ -29,19 +32,26 @@ class Job:
     def __init__(self, verb: str, runs: str, sweep: str) -> None:
         self.verb, self.runs, self.sweep = verb, runs, sweep
         self.codes: list[int] = []
+        self.parent, self.child = os.getpid(), False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A launcher's process composes jobs itself, before it calls this."""
+        output.last()
         self.__dict__.update(state)
+        self.child = os.getppid() == self.parent  # of joblib; others start theirs elsewhere
         config.register_resolvers(self.sweep)
 
     def __call__(self, cfg: Any) -> float:
         """Run ``cfg``; its score, NaN if it has none."""
         tree = config.plain(cfg)
         if dropped := config.drop_orphans(tree):
-            print(f"dropped, since their tasks are not selected: {', '.join(dropped)}")
+            say(f"dropped, since their tasks are not selected: {', '.join(dropped)}")
         hydra = HydraConfig.get()
         score, pruned = math.nan, False
+        if self.child:
+            launched.attend(Path(hydra.sweep.dir), self.parent)
+            if launched.is_stopping(Path(hydra.sweep.dir)):
+                return score
         if VARIABLE in hydra.job.env_set:
             announce(hydra.sweeper, Path(hydra.sweep.dir))
         if self.verb not in jobs.WORK:
@@ -49,14 +59,19 @@ class Job:
             code, _, result = jobs.attempt(lambda: work(tree))
             code = code or result or 0
         elif hydra.mode == RunMode.MULTIRUN:
-            (Path(hydra.sweep.dir) / "multirun.yaml").unlink(missing_ok=True)  # Hydra's copy of the tree, as it stands
+            remove(Path(hydra.sweep.dir) / "multirun.yaml")  # Hydra's copy of the tree, as it stands
             ended = self.in_sweep(tree, Path(hydra.runtime.output_dir), Path(hydra.sweep.dir))
             code, pruned = ended.exit_code or 0, ended.state == ledger.PRUNED
             score = math.nan if ended.score is None else ended.score
         else:
             code, score = jobs.run_job(tree, hydra.runtime.output_dir, self.verb)
         self.codes.append(code)
+        if hydra.mode == RunMode.MULTIRUN and self.codes == [UserError.exit_code] * REFUSED:
+            tell(f"graftrec: the first {REFUSED} jobs were refused, so the sweep ends here; mend what is said above")
+            raise SystemExit(UserError.exit_code)
         if code in (INTERRUPTED, TERMINATED):
+            if self.child:  # the others save what they have, which an exception would not let them
+                return score
             raise SystemExit(code)  # the rest of a sweep as well
         if pruned and VARIABLE in os.environ:
             raise Pruned(str(hydra.runtime.output_dir))
@@ -69,7 +84,11 @@ class Job:
         ends = (ledger.FINISHED, ledger.PRUNED) if VARIABLE in os.environ else (ledger.FINISHED,)
         if before.get("state") in ends and self.verb == "train":
             if before.get("fingerprint") == config.fingerprint(tree):
-                print(f"{before['state']} before, not run again: {os.path.relpath(folder)}", flush=True)
+                changed = self._changed(tree, folder, before)
+                if changed:
+                    tell(f"graftrec: {changed}; the job is trained again")
+                    return self._train(tree, folder, sweep, entry)
+                say(f"{before['state']} before, not run again: {os.path.relpath(folder)}")
                 return self._note(sweep, entry, before)
             error = UserError(
                 f"{folder} holds a finished job of other settings; leave hydra.sweep.subdir alone, so that every "
@@ -77,10 +96,24 @@ class Job:
             )
             tell(f"graftrec: {error} (exit code {error.exit_code})")
             return self._note(sweep, entry, {"state": "failed", "exit_code": error.exit_code, "reason": str(error)})
+        return self._train(tree, folder, sweep, entry)
+
+    @staticmethod
+    def _changed(tree: dict[str, Any], folder: Path, status: dict[str, Any]) -> str:
+        """Why a finished job does not count: its results are not as it left them, or the data are others now."""
+        try:
+            records.check(folder, status, "it was of a finished job")
+            tied.check_job(tree, folder)
+        except (DataError, UserError) as error:
+            return str(error)
+        return ""
+
+    def _train(self, tree: dict[str, Any], folder: Path, sweep: Path, entry: ledger.Entry) -> ledger.Entry:
         ledger.append(sweep, entry)
         code, _ = jobs.run_job(tree, str(folder), self.verb)
         left = {"state": "failed", "exit_code": code, "reason": "see what it printed"}  # where it left no folder
-        return self._note(sweep, entry, status_of(folder) or left)
+        said = status_of(folder)
+        return self._note(sweep, entry, said if said.get("exit_code") == code else left)
 
     @staticmethod
     def _note(sweep: Path, entry: ledger.Entry, status: dict[str, Any]) -> ledger.Entry:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graftrec import group
+from graftrec import group, run_folder, tied
 from graftrec.analysis.auto import search
 from graftrec.analysis.declared import check_verdicts
 from graftrec.analysis.scored import score_baselines
@@ -21,12 +21,12 @@ from graftrec.config import build
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError, outcome
 from graftrec.faults import strike
-from graftrec.files import whole
+from graftrec.files import write_text
 from graftrec.jobs import command
 from graftrec.phases import Arm, Going, check_trainer, has_transfer, twin_plan
 from graftrec.ranks import processes
 from graftrec.redaction import redact
-from graftrec.report import auto_table, html, plots, terminal
+from graftrec.report import aside, auto_table, html, plots, terminal
 from graftrec.report.logs import CsvLog, replay
 from graftrec.report.progress import PhaseProgress
 from graftrec.report.screen import Screen, screen
@@ -60,20 +60,25 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
     first = group.is_first()  # of several processes only the first one writes and shows things
     console = screen() if first else Screen(quiet=True)
     going = going_on(tree, console.print)
-    if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        if going is None:  # what an earlier run left here is of no use, and is not to be taken for ours
-            for name in ("checkpoints", "seeds"):
-                shutil.rmtree(folder / name, ignore_errors=True)
+    if first and going is None:
+        run_folder.check(folder)
     strike("data")
     protocol, seconds = group.one_first(lambda: prepared(tree))
     console.print(terminal.data_line(protocol.card, seconds))
+    if going is not None:
+        tied.check(folder, protocol.fingerprint)
     check_verdicts(tree, protocol)
     check_trainer(tree)
+    folders = [run_folder.CHECKPOINTS, *([run_folder.SEEDS] if len(seeds_of(tree)) > 1 else [])]
+    folders += [run_folder.TRIALS] if is_auto(tree) else []
+
+    def begin() -> None:
+        group.of_first(lambda: run_folder.begin(folder, "train", going is not None, folders))
+
     with Processes(tree, protocol, count_of(tree)) as pool:
         auto = None
         if is_auto(tree):
-            auto = search(tree, protocol, folder / "trials", pool, console)
+            auto = search(tree, protocol, folder / run_folder.TRIALS, pool, console, begin)
             console.print(auto_table.table(auto))
             console.print(auto_table.line(auto))
             tree = settled(tree, auto["strengths"])  # from here on a fixed strategy with these sources
@@ -89,6 +94,8 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
             if each.arm == TWIN and each.seed == trainings[0].seed:
                 strike("setup")
                 check_plan(each.tree, protocol, each.plan)
+        if auto is None:
+            begin()
         if first:
             _write(folder / "data_card.json", protocol.card)
         console.print(terminal.roles_table(role_rows(tree, protocol), float(tree["lambda_shared"])))
@@ -116,11 +123,18 @@ def train(tree: Mapping[str, Any], folder: Path) -> float:
             _write(folder / "metrics.json", metrics)
             targets, main = list(tree["target"]), metrics["main"]["metric"]
             loggers[0].finalize("success")  # metrics.csv as a whole
-            plots.learning_curves(folder / "metrics.csv", folder / "learning_curves.png", targets, main)
-            plots.comparison(metrics, folder / "comparison.png")
-            html.write_report(folder, command=command())
-            for logger in loggers:
-                logger.show(metrics)
+            curves, bars = folder / "learning_curves.png", folder / "comparison.png"
+            failed = aside.tried(
+                {
+                    curves.name: partial(plots.learning_curves, folder / "metrics.csv", curves, targets, main),
+                    bars.name: partial(plots.comparison, metrics, bars),
+                    "report.html": partial(html.write_report, folder, command=command()),
+                    **{type(logger).__name__: partial(logger.show, metrics) for logger in loggers},
+                }
+            )
+            if failed:
+                metrics["reasons"] |= failed
+                _write(folder / "metrics.json", metrics)
             code = 0
         except BaseException as error:
             code = outcome(error)[0]
@@ -202,5 +216,4 @@ def role_rows(tree: Mapping[str, Any], protocol: Protocol) -> list[dict[str, Any
 
 
 def _write(path: Path, content: Metrics) -> None:
-    with whole(path) as draft:
-        draft.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from graftrec import files, run_folder
 from graftrec.errors import DataError, Stopped, UserError
 from graftrec.jobs import redact, run_job
 from graftrec.resume import held, status_of
@@ -24,11 +25,17 @@ from graftrec.stop import stop
 Run = Callable[[Callable[[], Any]], tuple[int, float]]
 
 
+def begun(tree: dict[str, Any], out: Path, work: Callable[[], Any]) -> Any:
+    """What `graftrec.train.train` does once settings and data are good."""
+    run_folder.begin(out, "train", tree.get("resume") is not None)
+    return work()
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def with_work(work: Callable[[], Any]) -> tuple[int, float]:
         module = ModuleType("graftrec.train")
-        module.train = lambda tree, out: work()  # type: ignore[attr-defined]
+        module.train = lambda tree, out: begun(tree, out, work)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "graftrec.train", module)
         return run_job({"seed": 1, "logger": {"api_key": "hidden"}}, str(tmp_path / "run"))
 
@@ -49,9 +56,11 @@ def fails(error: BaseException) -> Callable[[], Any]:
 def test_a_finished_job(run: Run, tmp_path: Path) -> None:
     assert run(lambda: 0.75) == (0, 0.75)
     assert status(tmp_path)["state"] == "finished"
-    assert set(status(tmp_path)) == {"state", "exit_code", "reason", "seconds", "score", "fingerprint", "pid", "host"}
+    said = {"state", "exit_code", "reason", "seconds", "score", "fingerprint", "pid", "host", "files", "seal"}
+    assert set(status(tmp_path)) == said
+    assert list(status(tmp_path)["files"]) == ["config.yaml"]  # by which a damage to it will be known
     assert "hidden" not in (tmp_path / "run" / "config.yaml").read_text()
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "status.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "status.json", files.MARKER}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +89,7 @@ def test_exit_codes(
 def test_the_users_errors_leave_nothing_half_written(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int
 ) -> None:
-    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    (tmp_path / "run").mkdir()  # as Hydra does
     assert run(fails(error))[0] == code
     assert not (tmp_path / "run").exists()
     assert "Traceback" not in capsys.readouterr().err
@@ -129,7 +138,7 @@ def resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
 
     def with_work(name: str, resume: Any, work: Callable[[], Any], **tree: Any) -> tuple[int, float]:
         module = ModuleType("graftrec.train")
-        module.train = lambda tree, out: work()  # type: ignore[attr-defined]
+        module.train = lambda tree, out: begun(tree, out, work)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "graftrec.train", module)
         return run_job({"seed": 1, "resume": resume, **tree}, str(tmp_path / "runs" / name))
 
@@ -177,7 +186,8 @@ def test_a_killed_run_does_not_pass_for_a_running_one(run: Run, tmp_path: Path) 
 
     def work() -> float:
         seen.append(status_of(tmp_path / "run")["state"])
-        (tmp_path / "run" / ".last.ckpt.1.draft").write_text("half")
+        (tmp_path / "run" / "checkpoints").mkdir()
+        (tmp_path / "run" / "checkpoints" / ".last.ckpt.1.draft").write_text("half")
         shutil.copytree(tmp_path / "run", tmp_path / "killed")  # as a kill would leave it
         return 1.0
 
@@ -188,7 +198,7 @@ def test_a_killed_run_does_not_pass_for_a_running_one(run: Run, tmp_path: Path) 
     assert found["pid"] == os.getpid()
     assert str(os.getpid()) in found["reason"]
     assert run_job({"seed": 1, "logger": {"api_key": "hidden"}, "resume": "auto"}, str(tmp_path / "killed"))[0] == 1
-    assert list((tmp_path / "killed").glob(".*")) == []  # what it had half written is gone
+    assert list((tmp_path / "killed").rglob("*.draft")) == []  # what it had half written is gone
 
 
 def test_a_second_interrupt_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

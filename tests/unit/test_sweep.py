@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from graftrec import cli, config, ledger
+from graftrec import cli, config, ledger, run_folder
 from graftrec.errors import DataError
+from graftrec.files import MARKER
 from graftrec.ledger import Entry
 from graftrec.report import sweep_page
 from graftrec.sweep import sweep_of
@@ -48,6 +49,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seeds: list[int] = []
 
     def train(tree: dict[str, Any], out: Path) -> float:
+        run_folder.begin(out, "train")
         seeds.append(tree["seed"])
         if tree["seed"] == 13:
             raise DataError("DATA-003", "no rows")
@@ -81,7 +83,7 @@ def test_the_same_sweep_again_repeats_nothing(
     before = table_of(only_sweep(tmp_path))
     assert len(trained) == 4
     files = {path.name for path in only_sweep(tmp_path).iterdir() if path.is_file()}
-    assert files == {"jobs.jsonl", "sweep.json", "report.html"}
+    assert files == {"jobs.jsonl", "sweep.json", "report.html", MARKER}
     capsys.readouterr()
     assert cli.main(["train", "lr=0.1,0.2", "-m", "trainer.devices=2", "seed=0,1", "logger=wandb"]) == 0
     assert len(trained) == 4
@@ -154,7 +156,7 @@ def test_two_jobs_in_one_folder_are_refused(
 def test_another_process_at_the_same_sweep_is_refused(
     trained: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "s").mkdir()
+    run_folder.mark(tmp_path / "s", "sweep")
     with FileLock(tmp_path / "s" / ".lock"):
         assert cli.main(["train", "-m", "seed=0,1", "hydra.sweep.dir=s"]) == 2
     assert "another process is running this sweep" in capsys.readouterr().err
