@@ -28,7 +28,9 @@ NAMED = ("dataset", "source", "target", "shared")  # sections of a tree where us
 URL, ADDRESS, SPACE = re.compile(r"://[^\s'\"]*+"), re.compile(r"://\S*+"), re.compile(r"\s")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*+://")
 REFERENCE = re.compile(r"\$\{oc\.env:" + VARIABLE + r"\d++\}")
-PAIR = re.compile(r"""(?<!\w)(\w++)(\s*+:\s*+)('[^']*+'|"[^"]*+"|[^\s,{}\[\]'"$]++)""")  # of a typed {a: b}
+PART = re.compile(
+    r"""\$\{[^{}]*+\}|'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[^{}\[\],'"$]++|.""", re.DOTALL
+)  # of [a, {b: c}]
 
 
 def is_secret(key: str, value: Any) -> bool:
@@ -79,10 +81,10 @@ def _mapped(tree: Any, change: Callable[[str, Any], Any], key: str = "", top: bo
     return found
 
 
-def _leaves(tree: Any, key: str = "") -> list[tuple[str, Any]]:
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
     """Every value, with the key that judges it."""
     found: list[tuple[str, Any]] = []
-    _mapped(tree, lambda key, value: found.append((key, value)), key)
+    _mapped(tree, lambda key, value: found.append((key, value)))
     return found
 
 
@@ -141,47 +143,44 @@ def _forms(values: Iterable[str]) -> dict[str, None]:
 
 def hide(argv: Iterable[str]) -> list[str]:
     """The words of a command line with each typed secret in the environment and referred to."""
-    words = [_hidden(word) for word in argv]
-    for word in words:
-        for value in _typed(word):
-            _refer(value)
-    parted = [word.partition("=") for word in words]
+    parted = [_hidden(word).partition("=") for word in argv]
     return [f"{key}{equals}{_referring(value)}" for key, equals, value in parted]
 
 
 def _hidden(word: str) -> str:
-    """A setting whose value is a secret, or a mapping with one in it."""
+    """A setting with a reference in the place of each secret that it is or that its mapping or list holds."""
     key, equals, value = word.partition("=")
+    parts = key.lstrip("+~").split(".")
+    above = () if parts[0] in NAMED else (part for part in parts[:-1] if _names_one(part))
+    judging = next(iter(above), parts[-1])
     if not equals:
         return word
-    if value.startswith("{"):
-        return f"{key}={PAIR.sub(_hidden_pair, value)}"
-    return f"{key}={_refer(value)}" if value[:1] != "[" and is_secret(key.rpartition(".")[2], value) else word
+    if value[:1] in ("{", "["):
+        return f"{key}={''.join(_hidden_parts(value, judging))}"
+    return f"{key}={_refer(value)}" if is_secret(judging, value) else word
 
 
-def _hidden_pair(pair: re.Match[str]) -> str:
-    return f"{pair[1]}{pair[2]}{_refer(pair[3])}" if is_secret(pair[1], pair[3]) else pair[0]
-
-
-def _typed(word: str) -> Iterator[str]:
-    """Secrets inside of what a setting takes: a mapping, a list, several values; or below a key that names one."""
-    key, _, value = word.partition("=")
-    parts = key.lstrip("+~").split(".")
-    above = next((part for part in parts if _names_one(part)), "") if parts[0] not in NAMED else ""
-    if not (value[:1] in ("{", "[") or "," in value or above):
-        return
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        override = OverridesParser.create().parse_override(word)
-        several = override.sweep_iterator() if override.is_choice_sweep() else ()
-        found = [override._convert_value(each) for each in several] or override.value()
-    except (HydraException, ValueError, TypeError):  # which is said later
-        return
-    for judging, each in _leaves(found, above or parts[-1]):
-        if is_secret(judging, each):
-            yield from (text for text in _parts(judging, each) if len(text) >= LEAST)
+def _hidden_parts(value: str, key: str) -> Iterator[str]:
+    """A typed mapping or list, part by part; brackets that do not match are somebody else's to say."""
+    inside, current, fresh = [(False, key)], key, False  # whether it is a mapping, what judges it; is a name to come?
+    for part in PART.findall(value):
+        mapping, above = inside[-1]
+        if part in ("{", "["):
+            inside.append((part == "{", current))
+            fresh = True
+        elif part in ("}", "]"):
+            inside = inside[:-1] or [(False, key)]
+            current, fresh = inside[-1][1], False
+        elif part == ",":
+            current, fresh = above, True
+        else:
+            name, colon, rest = part.partition(":") if mapping and fresh else ("", "", part)
+            if colon:
+                current, fresh = above if _names_one(above) else name.strip(), False
+            text = rest.strip()
+            yield name + colon + (rest.replace(text, _refer(text)) if is_secret(current, text) else rest)
+            continue
+        yield part
 
 
 def stored(tree: Any) -> Any:
@@ -209,7 +208,7 @@ def stored(tree: Any) -> Any:
 def _refer(value: str) -> str:
     """What refers to the variable that holds a secret from now on."""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        value = value[1:-1]
+        value = value[1:-1].replace(f"\\{value[0]}", value[0])
     number = 0
     while os.environ.get(f"{VARIABLE}{number}", value) != value:
         number += 1

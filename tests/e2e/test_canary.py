@@ -11,7 +11,7 @@ import pytest
 
 from graftrec import cli, jobs, redaction, train
 
-KINDS = ("typed", "file", "url", "env", "wandb")
+KINDS = ("typed", "file", "url", "env", "wandb", "nested", "listed", "slash", "login")
 CANARY = {kind: f"canary{number}{number}-{kind}-6d1c" for number, kind in enumerate(KINDS)}
 QUICK = ["transfer.epochs=1", "twin=false", "baselines=false"]
 
@@ -24,6 +24,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     (conf / "own.yaml").write_text(
         f"# @package _global_\nown: {{password: {CANARY['file']}, address: 'postgresql://me:{CANARY['url']}@host/db', "
         "cls_token: kept-token, num_tokens: 7, hub_token: '${oc.env:HUB_TOKEN}'}\n"
+        f"more: {{token: {{value: {CANARY['nested']}, all: [{CANARY['listed']}]}}, "
+        f"at: 'ftp://u:p/{CANARY['slash']}@host', by: 'ftp://{CANARY['login']}@host', "
+        f"note: 'of ${{own.api_key}} and {CANARY['file']} x', "
+        "read: ['${oc.env:GRAFTREC_SECRET_0}/x', '${own.hub_token}/${own.password}']}\n"
     )
     monkeypatch.setenv("GRAFTREC_ENV", "HUB_TOKEN")
     monkeypatch.setenv("HUB_TOKEN", CANARY["env"])
@@ -62,7 +66,7 @@ def test_a_run_with_wandb_holds_no_secret(
     assert "cls_token: kept-token" in config
     assert "num_tokens: 7" in config
     assert "address: postgresql://***@host/db" in config
-    assert config.count("'***'") == 3
+    assert "note: of *** and *** x" in config
     assert list((tmp_path / "runs" / "one").glob("wandb/**/*.wandb"))
     assert without_canary(tmp_path / "runs") > 8
 
@@ -83,6 +87,31 @@ def test_a_sweep_holds_no_secret(
     assert "+own.api_key=***" in said
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert {"jobs.jsonl", "sweep.json", "report.html"} <= {path.name for path in sweep.iterdir()}
+    assert without_canary(tmp_path / "runs") > 8
+
+
+@pytest.mark.slow
+def test_what_reads_a_run_tells_no_secret(
+    own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        folder = f"hydra.run.dir=runs/{seed}"
+        assert cli.main(["train", *own, *QUICK, *shop_settings, f"seed={seed}", "trunk=shared_bottom", folder]) == 0
+    assert cli.main(["compare", "runs/0", "runs/1", "--out", "runs/compared.json"]) == 0
+    assert cli.main(["predict", "run=runs/0", "out=runs/rows.csv"]) == 0
+    said_nothing(capsys)
+    assert without_canary(tmp_path / "runs") > 12
+
+
+@pytest.mark.slow
+def test_an_audit_with_wandb_holds_no_secret(
+    own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["transfer.epochs=1", "baselines=false", "trunk=shared_bottom", "audit.seeds=1", "audit.workers=1"]
+    few += ["audit.twins=[same]", "task@shared=[]", "++trainer.limit_train_batches=2"]
+    assert cli.main(["audit", *own, *few, *shop_settings, "logger=wandb", "hydra.run.dir=runs/one"]) == 0
+    said_nothing(capsys)
+    assert list((tmp_path / "runs" / "one").glob("wandb/**/*.wandb"))
     assert without_canary(tmp_path / "runs") > 8
 
 

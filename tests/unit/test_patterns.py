@@ -159,8 +159,8 @@ def test_a_million_letters_take_no_time(where: str, pattern: re.Pattern[Any], me
     check(pattern, method, ("", "://"), (32_000, LETTERS))
 
 
-@pytest.mark.parametrize("before", [r"(?<=://)[^\s/@'\"]+:[^\s/@'\"]*@", r'File "(.*)", line (\d+) in (\S+)'])
-def test_a_quadratic_one_is_caught(before: str) -> None:
-    """That the time tells them apart: what was looked for in URLs before, and the like."""
+def test_a_quadratic_one_is_caught() -> None:
+    """That the time tells them apart: what was looked for in URLs before."""
+    before = re.compile(r"(?<=://)[^\s/@'\"]+:[^\s/@'\"]*@")
     with pytest.raises(AssertionError, match="letters of"):
-        check(re.compile(before), "search", ("", "://"), (2_000, 16_000))
+        check(before, "search", ("", "://"), (2_000, 16_000))

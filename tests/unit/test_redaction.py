@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ from omegaconf import OmegaConf
 from graftrec import config, redaction
 from graftrec.overrides import loader_of, problems_of_command
 from graftrec.redaction import hide, is_secret, redact, shown, stored, words
+from graftrec.report import wandb_run
+from graftrec.report.logs import WandbLog
 
 CANARY = "canary-7f3a"
 
@@ -98,6 +101,15 @@ def test_it_is_found_as_others_write_it(secret: str, monkeypatch: pytest.MonkeyP
         )
 
 
+def test_no_logger_gets_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes it, and whatever it is given."""
+    given: list[Any] = []
+    monkeypatch.setattr(wandb_run, "begin", lambda *args: given.append(args))
+    WandbLog(tmp_path, config={"own": {"api_key": CANARY}, "note": f"x-{CANARY}"})
+    assert given
+    assert CANARY not in str(given)
+
+
 def test_a_short_one_is_hidden_under_its_own_key_alone() -> None:
     tree = {"own": {"password": "12345", "token": {"n": 7}}, "seed": 12345, "lr": "0.12345", "balancer": "sum"}
     assert redact(tree) == {**tree, "own": {"password": "***", "token": {"n": "***"}}}
@@ -135,11 +147,14 @@ def test_many_secrets_in_much_text_take_no_time(monkeypatch: pytest.MonkeyPatch)
     [
         f"+own={{token:{{value:{CANARY}}}}}",
         f"+own.token.value={CANARY}",
-        f"+own.token=[a,{CANARY}]",
-        f"+own.token=[a,{{b: '{CANARY}'}}]",
+        f"+own.token=[{CANARY},a]",
+        f"+own.token=[{{b: '{CANARY}'}},a]",
         f"+own=[x,'s3://me:{CANARY}@host']",
         f"+own.url=https://{CANARY}@host",
         f"+own={{api_key: '{CANARY}', open: [",
+        f"+own={{a: 1, b: [1, {{token: {CANARY}}}, 2], c: d}}",
+        f"+own={{token: 'it\\'s {CANARY}', a: b}}",
+        f"+own={{a: {{b: 1}}, secret: {CANARY}}}",
         f"+own.api_key={CANARY}",
         f"+own.api_key='{CANARY}'",
         f'++own.password="{CANARY}"',
