@@ -15,6 +15,10 @@ from graftrec.errors import DataError
 
 BYTES = 16 << 20  # that are decoded at a time, about
 FEWEST = 1024  # rows
+UNREADABLE = (
+    pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException,
+    NotImplementedError, TypeError, ValueError,
+)  # fmt: skip
 FAULTS = (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError)
 
 
@@ -46,9 +50,11 @@ def types(name: str, found: pa.Schema, columns: Sequence[str], lists: Sequence[s
     for column in columns:
         field = found.field(column)
         try:
-            frame = pl.from_arrow(pa.schema([field]).empty_table())
+            if pa.types.is_nested(field.type) and "decimal256" in str(field.type):
+                raise NotImplementedError("an empty table of it can be had, and its values end the process in Rust")
+            frame = pl.from_arrow(pa.table({column: _as_text(pa.array([], field.type))}))
             kept[column] = _plain(frame[column].dtype) if isinstance(frame, pl.DataFrame) else pl.Null()
-        except (pl.exceptions.PolarsError, pa.ArrowException, NotImplementedError, TypeError, ValueError):
+        except UNREADABLE:
             problems.append(DataError("DATA-032", f"{name}: column '{column}' is {field.type}, which cannot be read"))
             continue
         inner = getattr(kept[column], "inner", None)
@@ -93,15 +99,39 @@ def _rows(file: Any, columns: int) -> int:
 def _frame(part: Part, batch: pa.RecordBatch, kept: dict[str, pl.DataType]) -> pl.DataFrame:
     found = {}
     for column, dtype in kept.items():
-        values = batch.column(column)
-        if dtype == pl.String and _is_bytes(values.type):
-            try:
-                values = values.cast(pa.string())
-            except pa.ArrowInvalid:
-                raise _not_text(part, column, values.to_pylist()) from None
-        series = pl.Series(column, pl.from_arrow(values))
-        found[column] = series if series.dtype == dtype else series.cast(dtype)
+        given = batch.column(column)
+        try:
+            values = _as_text(given)
+            if dtype == pl.String and _is_bytes(values.type):
+                try:
+                    values = values.cast(pa.string())
+                except pa.ArrowInvalid:
+                    raise _not_text(part, column, values.to_pylist()) from None
+            series = pl.Series(column, pl.from_arrow(values))
+            found[column] = series if series.dtype == dtype else series.cast(dtype)
+        except UNREADABLE:
+            raise DataError(
+                "DATA-032", f"{part.name}: column '{column}' is {given.type}, which cannot be read"
+            ) from None
     return pl.DataFrame(found)
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Types that polars has no values for as text: a UUID as 8-4-4-4-12, JSON as it stands, a decimal of 256 bits.
+
+    Bytes of a fixed length are bytes like any others; a type of somebody's own is what it is stored as.
+    """
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType):
+        values = values.storage
+        if kind.extension_name == "arrow.uuid":
+            digits = pl.Series(pl.from_arrow(values.cast(pa.binary()))).bin.encode("hex")
+            parts = [digits.str.slice(start, size) for start, size in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+            text = pl.DataFrame({str(at): part for at, part in enumerate(parts)})
+            return text.select(pl.concat_str(pl.all(), separator="-"))[:, 0].to_arrow()
+    if pa.types.is_decimal256(values.type):
+        return values.cast(pa.string())
+    return values.cast(pa.binary()) if pa.types.is_fixed_size_binary(values.type) else values
 
 
 def _not_text(part: Part, column: str, values: list[bytes | None]) -> DataError:

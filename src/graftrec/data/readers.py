@@ -8,10 +8,12 @@ so that memory does not grow with the file.
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -35,13 +37,18 @@ Piece = tuple[pl.DataFrame, Part, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is read of which files; ``types`` of the columns of Parquet, ``headers`` of CSV."""
+    """What is read of which files; ``types`` of the columns of Parquet, ``headers`` of CSV.
+
+    Args:
+        fixed: file -> column -> its value in all rows, which the names of its folders say.
+    """
 
     path: str
     names: tuple[str, ...]
     columns: tuple[str, ...]
     types: dict[str, pl.DataType]
     headers: tuple[csv_file.Header, ...]
+    fixed: dict[str, dict[str, str | None]] = field(default_factory=dict)
 
     def pieces(self, rows: int) -> Iterator[Piece]:
         """Frames, where their rows stand, and their bytes."""
@@ -49,7 +56,16 @@ class Plan:
             yield from csv_file.pieces(head, self.columns)
         if not self.headers:
             for name in self.names:
-                yield from parquet_file.pieces(name, self.types, rows)
+                fixed = self.fixed[name]
+                own = {column: dtype for column, dtype in self.types.items() if column not in fixed}
+                for frame, part, size in parquet_file.pieces(name, own, rows):
+                    more = {
+                        column: pl.Series([fixed[column]], dtype=pl.String).new_from_index(0, part.rows)
+                        for column in self.types
+                        if column in fixed
+                    }
+                    whole = pl.DataFrame({**frame.to_dict(), **more}).select(self.columns) if more else frame
+                    yield whole, part, size
 
 
 def batches(path: str, columns: Sequence[str], lists: Sequence[str] = (), rows: int = 500_000) -> Iterator[Raw]:
@@ -77,7 +93,10 @@ def read(path: str, columns: Sequence[str], lists: Sequence[str] = ()) -> Raw:
 def columns(path: str) -> list[str]:
     """Names of the columns of the first file of a path."""
     name = find(path)[0]
-    return list(csv_file.header(name).columns if _is_csv(name) else parquet_file.schema(name).names)
+    if _is_csv(name):
+        return list(csv_file.header(name).columns)
+    there = list(parquet_file.schema(name).names)
+    return [*there, *(column for column in _partition(path, name) if column not in there)]
 
 
 def whole(path: str, columns: Sequence[str], lists: Sequence[str] = ()) -> set[str]:
@@ -137,11 +156,19 @@ def _plan(path: str, columns: Sequence[str], lists: Sequence[str]) -> Plan:
         DataError.raise_all(_lacks(names, there, wanted))
         return Plan(path, tuple(names), tuple(wanted), {}, headers)
     schemas = [parquet_file.schema(name) for name in names]
-    wanted = _need(names[0], list(schemas[0].names), asked)
-    DataError.raise_all(_lacks(names, [list(schema.names) for schema in schemas], wanted))
-    types = [parquet_file.types(name, found, wanted, lists) for name, found in zip(names, schemas, strict=True)]
+    fixed = {
+        name: {column: value for column, value in _partition(path, name).items() if column not in schema.names}
+        for name, schema in zip(names, schemas, strict=True)
+    }
+    there = [[*schema.names, *fixed[name]] for name, schema in zip(names, schemas, strict=True)]
+    wanted = _need(names[0], there[0], asked)
+    DataError.raise_all(_lacks(names, there, wanted))
+    types = []
+    for name, schema in zip(names, schemas, strict=True):
+        own = parquet_file.types(name, schema, [column for column in wanted if column not in fixed[name]], lists)
+        types.append({column: own.get(column, pl.String()) for column in wanted})
     DataError.raise_all(_differ(names, types))
-    return Plan(path, tuple(names), tuple(wanted), types[0], ())
+    return Plan(path, tuple(names), tuple(wanted), types[0], (), fixed)
 
 
 def _need(name: str, there: Sequence[str], columns: Sequence[str]) -> list[str]:
@@ -184,21 +211,45 @@ def _differ(names: Sequence[str], types: Sequence[dict[str, pl.DataType]]) -> li
 
 
 def find(path: str) -> list[str]:
-    """Names of the files of a path, sorted.
+    """Names of the files of a path, sorted; what exists is never taken for a pattern.
+
+    In a folder, whatever begins with ``_`` or ``.`` is no data, as Arrow and Spark have it: drafts, logs, checksums.
 
     Raises:
         DataError: there is none, or one that is neither CSV nor Parquet.
     """
     if Path(path).is_dir():
         found = sorted(str(name) for name in Path(path).rglob("*.parquet"))
+    elif Path(path).is_file():
+        found = [path]
     else:
-        found = sorted(glob.glob(path)) or ([path] if Path(path).is_file() else [])
+        folder, pattern = os.path.split(path)
+        found = sorted(glob.glob(os.path.join(glob.escape(folder), pattern) if os.path.isdir(folder) else path))
+    if not Path(path).is_file():
+        root, meant = _root(path), {part[0] for part in Path(path).parts}
+        hidden = {"_", "."} - meant  # unless the pattern says so
+        found = [name for name in found if not hidden & {part[0] for part in Path(name).relative_to(root).parts}]
     if not found:
         raise DataError("DATA-011", f"{path}: there is no such file" + (", or no .parquet in it" * Path(path).is_dir()))
     odd = [name for name in found if not (_is_csv(name) or name.endswith(PARQUET))]
     if odd:
         raise DataError("DATA-012", f"{odd[0]}: {', '.join(CSV)} (also {', '.join(PACKED)}) and .parquet are read")
     return found
+
+
+def _partition(path: str, name: str) -> dict[str, str | None]:
+    """Columns that the folders of a file say, ``dt=2020-01-01``, below the folder or the pattern of a dataset."""
+    folders = Path(name).relative_to(_root(path)).parts[:-1]
+    pairs = [part.split("=", 1) for part in folders if "=" in part]
+    return {unquote(key): None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for key, value in pairs}
+
+
+def _root(path: str) -> Path:
+    """The folder that a path is, or that its pattern begins in."""
+    root = Path(path)
+    while not root.is_dir():
+        root = root.parent
+    return root
 
 
 def _is_csv(name: str) -> bool:
