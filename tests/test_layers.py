@@ -55,7 +55,8 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "analysis/units.py": ({"analysis", "files", "metrics"}, {"numpy", "polars"}),
     "analysis/verdicts.py": ({"analysis", "metrics"}, set()),
     "analysis/beside.py": ({"analysis", "metrics"}, set()),
-    "analysis/belonging.py": ({"config", "errors", "yaml_limits"}, set()),
+    "analysis/belonging.py": ({"config", "errors", "records"}, set()),
+    "records.py": ({"errors", "yaml_limits"}, {"polars", "pyarrow"}),
 }
 HEAVY = {
     "torch",

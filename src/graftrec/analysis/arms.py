@@ -20,14 +20,14 @@ from typing import Any
 
 import polars as pl
 
-from graftrec import __version__, config, group, records
+from graftrec import __version__, config, group, records, run_folder
 from graftrec.analysis import units
 from graftrec.analysis.settled import fixed, is_auto, with_sources
 from graftrec.analysis.units import USER
 from graftrec.assemble import assemble, task_trees
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import DataError, UserError
-from graftrec.files import empty, own, remove, write_text
+from graftrec.files import empty, is_ours, own, remove, write_text
 from graftrec.metrics.scale import sign
 from graftrec.nn.encoder import Encoder
 from graftrec.phases import Arm, has_transfer, restore, test_plan, train_plan, twin_plan
@@ -180,6 +180,8 @@ def kept(folder: Path) -> Iterator[bool]:
     first = group.is_first()
     with ExitStack() as keeping:
         if first:
+            if is_ours(folder.parent.parent):  # of a run of ours, whose arm was killed before it had a marker
+                run_folder.mark(folder, "arm")
             keeping.enter_context(held(own(folder), ORPHANS))
         yield first
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from graftrec.errors import DataError
 from graftrec.report import wandb_run
 from graftrec.report.logs import CsvLog, WandbLog, replay
 
@@ -35,6 +37,23 @@ def test_csv_runs_on_over_phases(tmp_path: Path) -> None:
         "twin,10,0,,,nan",
     ]
     assert os.listdir(tmp_path) == ["metrics.csv"]
+
+
+def test_a_damaged_csv_is_named(tmp_path: Path) -> None:
+    path, whole = tmp_path / "metrics.csv", b"phase,step,epoch,val/a/auc\njoint,0,0,0.5\njoint,9,1,0.75\n"
+    chance = random.Random(0)
+    for _ in range(200):
+        at = chance.randrange(len(whole))
+        path.write_bytes(whole[:at] + chance.randbytes(chance.randrange(4)) + whole[at + chance.randrange(4) :])
+        try:
+            log = CsvLog(tmp_path)
+            log.log_metrics({"val/a/auc": 0.5, "epoch": 2}, 12)
+            log.close(0)
+        except DataError as error:
+            assert f"{path} is damaged" in str(error)  # noqa: PT017
+    path.write_bytes(whole.replace(b"0.5", b"\xff"))
+    with pytest.raises(DataError, match=r"metrics.csv is damaged .*delete it"):
+        CsvLog(tmp_path)
 
 
 def test_csv_of_a_resumed_run(tmp_path: Path) -> None:
