@@ -66,6 +66,8 @@ def card(
     found["joined"] = [str(joined) for joined in joins]
     notes = [*(note for data in tables for note in data.notes), *_warnings(domains, full), *_empty(made)]
     notes += [note for joined in joins for note in joined.notes] + made.notes
+    if full:
+        notes += [note for domain, own in zip(domains, parts, strict=True) for note in _ties(domain, own)]
     if isinstance(split, Official):
         met = [joined for domain, own in zip(domains, parts, strict=True) for joined in known_of(domain, own.part)]
         notes += [note for joined in met for note in joined.notes]
@@ -223,6 +225,27 @@ def _warnings(domains: Sequence[Domain], full: bool) -> list[str]:
     if len(domains) > 1:
         found += _overlaps(domains)
     return found
+
+
+def _ties(domain: Domain, parts: Parts) -> list[str]:
+    """How many evaluated rows have the time of another row of their user, whose order nobody knows then."""
+    data = domain.data
+    if not (data.has("user", "time") and data.clock and domain.size):
+        return []
+    user, time = domain.take(data.keys["user"].codes), domain.take(np.asarray(data.time))
+    order = np.lexsort((time, user))
+    same = (np.diff(user[order]) == 0) & (np.diff(time[order]) == 0)
+    tied = np.zeros(domain.size, dtype=bool)
+    tied[order] = np.append(same, False) | np.insert(same, 0, False)
+    share = float(tied[parts.part > 0].mean()) if (parts.part > 0).any() else 0.0
+    if share < 0.01:
+        return []
+    days = ", and all times are whole days" if bool((time == np.floor(time)).all()) else ""
+    where = f"{domain.name}: " if domain.name else ""
+    return [
+        f"{where}{share:.0%} of the val and test rows have the time of another row of their user{days}: no row knows "
+        "others of its own moment, so their order is lost"
+    ]
 
 
 def _doubles(domain: Domain, where: str) -> list[str]:

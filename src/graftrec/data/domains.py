@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from graftrec.data.table import Attributes, Interactions, Ints, distinct
 from graftrec.errors import DataError, UserError
 
 KINDS = ("user", "item")
+LONGEST = 60  # letters of a domain's name, which files and tasks are named by
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +144,10 @@ def _same(one: Interactions, other: Interactions) -> bool:
 
 def slug(value: str) -> str:
     """A name that can stand in a stream's name."""
-    return re.sub(r"\W+", "_", value).strip("_").lower() or "other"
+    name = re.sub(r"\W+", "_", value).strip("_").lower() or "other"
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 9].rstrip('_')}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def unlinked(domains: Sequence[Domain], kind: str, linked: float, seed: int) -> list[Domain]:

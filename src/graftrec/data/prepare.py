@@ -19,6 +19,7 @@ from graftrec.data.history import Histories
 from graftrec.data.joins import Joined, refuse_strangers
 from graftrec.data.learnt import Learnt
 from graftrec.data.lists import Listed, Pairs, read_lists
+from graftrec.data.raw import shown
 from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, events
 from graftrec.data.streams.base import StreamData
@@ -319,7 +320,15 @@ class Prepared:
             }
             past, time = self._past(at, domain, parts)
             name = f"{domain.prefix}rows"
-            self.streams[name] = TableRows(name, data, splits, self._fits[id(data)], own, people, past, time, self.seed)
+            stream = TableRows(name, data, splits, self._fits[id(data)], own, people, past, time, self.seed)
+            self.streams[name] = stream
+            for label, kind in data.labels.items():
+                for stage in ("val", "test") if kind == "category" else ():
+                    if new := stream.strangers(label, stage):
+                        self.notes.append(
+                            f"label '{label}' of stream '{name}': {len(new):,} of {stream.splits[stage]:,} {stage} "
+                            f"rows have a class that training never saw, such as {shown(new[0])}; they count as wrong"
+                        )
         return {at: own for (at, *_), own in zip(self._wanted, places, strict=True)}
 
     def _past(self, at: int, domain: Domain, parts: Parts) -> tuple[tuple[Histories, History] | None, Tensor | None]:

@@ -10,7 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graftrec.metrics.pointwise import auc_of_groups, below_in_both, first_five, is_yes, log_losses, mean_ranks, middle
+from graftrec.metrics.pointwise import (
+    UNSEEN,
+    auc_of_groups,
+    below_in_both,
+    first_five,
+    is_yes,
+    log_losses,
+    mean_ranks,
+    middle,
+)
 
 NAN = torch.nan
 
@@ -98,15 +107,15 @@ def classes_of_rows(prob: Tensor, label: Tensor) -> dict[str, Tensor]:
     own, answer = prob[kept].double(), label[kept].long()
     found = {"accuracy": (own.argmax(1) == answer).double()} if count > 1 else {}
     if count > 5:
-        found["recall@5"] = first_five(own, answer)
+        found["recall@5"] = first_five(own, answer.clamp_min(0)).masked_fill(answer == UNSEEN, 0.0)
     return {name: spread(values, kept) for name, values in found.items()}
 
 
 def ordered_of_rows(prob: Tensor, label: Tensor) -> dict[str, Tensor]:
     """Values (n,) of ``mae`` in classes and ``accuracy``."""
     distance = (middle(prob.double()) - label).abs().double()
-    rows = {"mae": distance, "accuracy": (distance == 0).double()}
-    return {name: values.masked_fill(label == -1, NAN) for name, values in rows.items()}
+    right = (distance == 0).double().masked_fill(label == UNSEEN, 0.0)
+    return {"mae": distance.masked_fill(label < 0, NAN), "accuracy": right.masked_fill(label == -1, NAN)}
 
 
 def numbers_of_rows(prediction: Tensor, label: Tensor) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ class Value(NamedTuple):
     reason: str | None = None
 
 
+UNSEEN = -2  # the label of a class that training never saw
 BINARY = ("auc", "log_loss", "accuracy", "ece", "ap", "precision", "recall", "f1", "copc")
 NUMBERS = ("rmse", "mae", "spearman", "r2")
 
@@ -110,14 +111,18 @@ def classes(prob: Tensor, label: Tensor) -> dict[str, Value]:
     """Return ``accuracy``, ``recall_macro``, ``f1_macro``, ``precision_macro`` and ``recall@5`` of a category task.
 
     ``prob`` is (n, C) in [0, 1], never logits (ValueError); ``label`` is (n,) int64 in [0, C), -1 where missing (left
-    out). Macro means are over the classes that occur among the labels; the precision of a class that is never
-    predicted is 0. ``recall@5`` is the share of rows whose class is among the five likeliest, ties in random order.
+    out), `UNSEEN` where it is a class that training never saw, which is one more that is never predicted. Macro means
+    are over the classes that occur among the labels; the precision of a class that is never predicted is 0.
+    ``recall@5`` is the share of rows whose class is among the five likeliest, ties in random order.
     """
     if prob.ndim != 2:
         raise ValueError(f"prob has shape {tuple(prob.shape)}, (n, C) is needed")
     _check_rows(prob[:, 0] if prob.shape[1] else prob.sum(1), label)
     kept = label != -1
     prob, label = _probabilities(prob[kept]), label[kept].long()
+    if bool((label == UNSEEN).any()):
+        label = torch.where(label == UNSEEN, prob.shape[1], label)
+        prob = torch.cat((prob, prob.new_full((len(prob), 1), -1.0)), 1)
     rows, count = prob.shape
     if bool(((label < 0) | (label >= count)).any()):
         raise ValueError(f"a label is -1 or in [0, {count})")
@@ -152,13 +157,15 @@ def ordered(prob: Tensor, label: Tensor) -> dict[str, Value]:
     """Return ``accuracy``, ``mae`` in classes, ``kappa`` and ``spearman`` of a category whose classes have an order.
 
     ``prob`` and ``label`` are as in `classes`. The predicted class is the median; ``spearman`` compares the expected
-    class. ``kappa`` is Cohen's with quadratic weights (1968, https://doi.org/10.1037/h0026256): 1 - the squared
+    class. A class that training never saw (`UNSEEN`) has no place in the order: it counts for ``accuracy`` alone, as
+    wrong. ``kappa`` is Cohen's with quadratic weights (1968, https://doi.org/10.1037/h0026256): 1 - the squared
     distance of predicted and true class over that of the same classes paired at random.
     """
     if prob.ndim != 2:
         raise ValueError(f"prob has shape {tuple(prob.shape)}, (n, C) is needed")
     _check_rows(prob[:, 0], label)
-    kept = label != -1
+    strangers = int((label == UNSEEN).sum())
+    kept = (label != -1) & (label != UNSEEN)
     prob, label = _probabilities(prob[kept]), label[kept].long()
     rows, count = prob.shape
     if bool(((label < 0) | (label >= count)).any()):
@@ -173,7 +180,7 @@ def ordered(prob: Tensor, label: Tensor) -> dict[str, Value]:
         kappa = _value(tmc.multiclass_cohen_kappa(predicted, label, count, "quadratic", validate_args=False))
     return {
         "mae": _value((predicted - label).abs().double().mean()),
-        "accuracy": _value((predicted == label).double().mean()),
+        "accuracy": _value((predicted == label).double().sum() / (rows + strangers)),
         "kappa": kappa,
         "spearman": numbers(expected, label.double())["spearman"],
     }

@@ -186,8 +186,8 @@ WHO: dict[Form, str] = {
 
 
 def known(label: Tensor) -> Tensor:
-    """Where a label is not missing."""
-    return label != -1 if label.dtype == torch.int64 else ~label.isnan()
+    """Where a label is one that can be learnt: not missing, and no class that training never saw."""
+    return label >= 0 if label.dtype == torch.int64 else ~label.isnan()
 
 
 def within(label: Tensor, space: Tensor) -> Tensor:

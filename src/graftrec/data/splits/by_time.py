@@ -9,7 +9,7 @@ import numpy as np
 
 from graftrec.data.domains import Domain
 from graftrec.data.splits.base import Days, Parts, Split, need
-from graftrec.errors import UserError
+from graftrec.errors import DataError, UserError
 
 Of = Literal["rows", "span"]
 
@@ -44,6 +44,12 @@ class ByTime(Split):
         times = [domain.take(np.asarray(domain.data.time)) for domain in domains]
         first = min(float(time.min()) for time in times)
         last = max(float(time.max()) for time in times)
+        if first == last:
+            raise DataError(
+                "DATA-054",
+                f"{domains[0].data.name}: all times are equal, so split=time has no training row; choose split=random "
+                "or leave_last_out, or another dataset.time",
+            )
         # days since the first row of all: small numbers, and counts of the past need positive ones
         cuts = self._cuts(times, first, last)
         found = []

@@ -18,6 +18,7 @@ from graftrec.data.sampling import History
 from graftrec.data.seeds import generator
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.table import Column, Interactions, Ints
+from graftrec.metrics.pointwise import UNSEEN
 from graftrec.schema import Feature, Label, LabelKind, Stream
 
 EVALUATED_AT_ONCE = 8192
@@ -199,6 +200,13 @@ class TableRows(StreamData):
             return self._answers[rows, self._data.asked.index(column)]
         return self._numbers(self._codes[rows])[:, self._data.ids.index(column)] - 1
 
+    def strangers(self, column: str, stage: Stage) -> list[str]:
+        """Raw values of a category in a stage that training never saw, one for each row."""
+        ids = self._data.column(column)
+        codes = ids.codes[self._rows[stage].numpy()]
+        strange = (codes >= 0) & (self._places[column].entity[codes] == 0)
+        return [str(value) for value in ids.keys.gather(codes[strange])]
+
     def _numbers(self, codes: Tensor) -> Tensor:
         """Entities (B, F) int64 of codes (B, F)."""
         at = codes + self._offset
@@ -227,7 +235,8 @@ class TableRows(StreamData):
             batch |= dict(zip(data.asked, answers.unbind(1), strict=True))
         for column, kind in data.labels.items():
             if kind == "category":
-                batch[column] = batch[column] - 1  # what training never saw is no class
+                strange = (batch[column] == 0) & (codes[:, data.ids.index(column)] >= 0)
+                batch[column] = torch.where(strange, UNSEEN, batch[column] - 1)
         if self._weight is not None:
             batch["weight"] = self._weight[rows]
         return batch
