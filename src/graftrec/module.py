@@ -17,8 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from graftrec import sharding, spreading
 from graftrec.balancers.base import Balancer
 from graftrec.batch import Aside, Batch, Encoded, Read, View
-from graftrec.checkpoint import check_fit
+from graftrec.checkpoint import check_data, check_fit
 from graftrec.data.seeds import derived
+from graftrec.errors import DataError
 from graftrec.finite import Finite
 from graftrec.gradients import averages, exchange, gramian, pulls, watched
 from graftrec.interactions.base import Interaction
@@ -76,6 +77,7 @@ class GraftModule(pl.LightningModule):
         self.roles, self.lambda_shared = dict(roles), lambda_shared
         self._optimize, self._schedule = optimize, schedule
         self.phase = Phase("joint", ROLES, 1)
+        self.data: dict[str, Any] = {}  # what the weights belong to, see `check_data`
         self.seed = 0  # of dropout and whatever else a step draws
         self.log_every = 20  # steps; what is not looked at is not computed
         self.finite = Finite()
@@ -334,10 +336,11 @@ class GraftModule(pl.LightningModule):
         """Add what the phase's strategy keeps beside weights."""
         ours = checkpoint.setdefault("graftrec", {})
         ours |= {"phase": self.phase.name, "means": [means.state_dict() for means in self.phase.means]}
-        ours["finite"] = self.finite.state_dict()
+        ours |= {"finite": self.finite.state_dict(), "data": self.data}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Give it back to the strategy. UserError where the weights are of another model."""
+        check_data(checkpoint, self.data, "the checkpoint")
         check_fit(checkpoint["state_dict"], self, "the checkpoint")
         for means, state in zip(self.phase.means, checkpoint["graftrec"].get("means", ()), strict=False):
             means.load_state_dict(state)
@@ -428,6 +431,8 @@ class GraftModule(pl.LightningModule):
             reads = self.read(stream, batch, names, views=views, spread=self._spread_once()) if names else {}
             logits = {name: self.task(name)(*read) for name, read in reads.items()}
             for name in logits:
+                if self.task(name).ranks and bool(logits[name].isnan().any()):
+                    raise DataError("TRAIN-002", f"scores of task {name} are NaN; a lower optimizer.lr may help")
                 self.task(name).update(logits[name], batch, logits.get(self.task(name).given))
             for name, view in views.items():
                 self._alignment(name).see(view)

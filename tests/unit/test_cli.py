@@ -176,3 +176,51 @@ def test_doctor_never_shows_a_key(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     printed = capsys.readouterr().out
     assert "WANDB_API_KEY" in printed
     assert "abc123" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=range(0,1000000)"], "this sweep has 1,000,000 jobs (seed 1,000,000), and at most 10,000 are taken"),
+        (["seed=shuffle(range(0,1e12))"], "this sweep has 1,000,000,000,000 jobs"),
+        (["seed=range(0,5000)", "trunk=small,large", "trunk.units=1,2"], "this sweep has 20,000 jobs"),
+        (["seed=range(0,9,0)"], "seed=range(0,9,0): there is no value to sweep over"),
+        (["seed=range(9,0)"], "seed=range(9,0): there is no value to sweep over"),
+        (["seed=interval(0,1)"], "seed=interval(0,1): a grid takes no interval"),
+        (["seed=range(-5,5000)"], "seed: should be a whole number of at least 0, found -5"),
+        (["seed=range(0,5000)", "sede=1"], "did you mean 'seed'"),
+    ],
+)
+def test_sweeps_that_nobody_waits_for_are_answered_before_they_are_planned(
+    words: list[str], said: str, jobs: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "-m", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert jobs == []
+
+
+def test_of_a_sweep_the_first_job_is_shown(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("-m", "--multirun"):
+        assert cli.main(["train", flag, "seed=3,1", "trunk.units=5,6", "--cfg", "job"]) == 0
+        printed = capsys.readouterr().out
+        assert "seed: 3" in printed
+        assert "units: 5" in printed
+    assert jobs == []
+
+
+def test_a_sweep_ends_where_its_first_jobs_are_all_refused(jobs: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "-m", "seed=13", "trunk.units=range(1,100)"]) == 2
+    assert [tree["trunk"]["units"] for tree in jobs] == [1, 2, 3]
+    assert "the first 3 jobs were refused, so the sweep ends here" in capsys.readouterr().err
+
+
+def test_an_interrupt_before_the_work_is_one_line() -> None:
+    code = (
+        "import os, signal; from graftrec import cli\n"
+        "def swallows(words):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException: pass\n"
+        "cli._main = swallows; cli.main(['doctor'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "graftrec: interrupted (exit code 130)\n")

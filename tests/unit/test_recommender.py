@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
 
+from graftrec import predict
 from graftrec import recommender as place
 from graftrec.assemble import assemble, protocol_of, streams_of
-from graftrec.errors import UserError
+from graftrec.errors import DataError, UserError
 from graftrec.module import GraftModule
 from graftrec.recommender import Recommender
 
@@ -88,7 +90,7 @@ def test_scores_are_the_modules_whatever_the_blocks(made: Recommender, monkeypat
 def test_nobody_asks(made: Recommender) -> None:
     frame = made.recommend([], k=4)
     assert len(frame) == 0
-    assert frame.columns == ["user", "item", "score", "rank"]
+    assert frame.columns == ["user", "item", "score", "rank", "known"]
     assert made.scores([]).shape == (0, len(made.stream.lines.items))
 
 
@@ -107,3 +109,54 @@ def test_a_stranger_gets_what_is_known_of_everybody(made: Recommender) -> None:
     frame = made.recommend(["nobody", 3], k=3)
     assert frame["rank"].to_list() == [1, 2, 3, 1, 2, 3]
     assert isinstance(frame, pl.DataFrame)
+
+
+def test_ids_are_read_as_training_read_them(made: Recommender) -> None:
+    """An id beside others of another type is not lost, another way to write a number is another id, and all is told."""
+    known = made._users.keys.to_list()[:2]
+    asked = [known[0], f"0{known[0]}", "abc", 10**12, float(known[1])]
+    frame = made.recommend(asked, 2)
+    assert frame["user"].unique(maintain_order=True).to_list() == [
+        str(known[0]),
+        f"0{known[0]}",
+        "abc",
+        str(10**12),
+        str(known[1]),
+    ]
+    assert frame["known"].to_list() == [True] * 2 + [False] * 6 + [True] * 2
+    assert made.strangers(asked) == [f"0{known[0]}", "abc", str(10**12)]
+    assert made.recommend(known, 1)["user"].to_list() == known
+    assert made.strangers(known) == []
+    with pytest.raises(ValueError, match="should be a list of ids"):
+        made.recommend("007")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("a.txt", '1\n\n007\n a,b \n"q"\n', ["1", "007", "a,b", '"q"']),
+        ("a.txt", "\ufeffuser\r\n1\r\n", ["1"]),
+        ("a.csv", 'user;n\n007;1\n;2\n"x;y";3\n', ["007", "x;y"]),
+        ("a.tsv", "user\n1\n", ["1"]),
+    ],
+)
+def test_files_of_users(name: str, text: str, ids: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert predict._users(str(tmp_path / name)) == ids
+
+
+def test_tables_of_users_are_read_by_the_reader_of_training(tmp_path: Path) -> None:
+    file = tmp_path / "ids.parquet"
+    pl.DataFrame({"user": [3, 1, None]}).write_parquet(file)
+    assert predict._users(str(file)) == [3, 1]
+    pl.DataFrame({"users": [3]}).write_parquet(file)
+    with pytest.raises(UserError, match="has no column 'user'"):
+        predict._users(str(file))
+    with pytest.raises(DataError, match="DATA-011"):
+        predict._users(str(tmp_path / "none.txt"))
+    (tmp_path / "empty.txt").write_text("user\n\n")
+    with pytest.raises(DataError, match="there is no id"):
+        predict._users(str(tmp_path / "empty.txt"))
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        predict._users(str(tmp_path / "latin.txt"))

@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graftrec.errors import DataError
-
 FEW = 100  # relevant items of a row, on average
 STARTS = (1, 5, 20, 100)
 HISTORIES = ("history_0", "history_1_4", "history_5_19", "history_20_99", "history_100")
@@ -102,10 +100,7 @@ def _check(scores: Tensor, relevant: Tensor, candidates: Tensor | None, *lengths
         if mask.dtype != torch.bool:
             raise ValueError(f"{name} is {mask.dtype}, bool is needed")
     if bool(scores.isnan().any()):
-        raise DataError(
-            "TRAIN-002",
-            f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN; a lower optimizer.lr may help",
-        )
+        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN")
 
 
 class _Ranks(NamedTuple):

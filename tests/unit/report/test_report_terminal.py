@@ -6,6 +6,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -218,6 +219,19 @@ def test_progress(tmp_path: Path, watched: bool) -> None:
     if not watched:
         assert len(text.splitlines()) == 2
         assert "\x1b" not in text
+
+
+def test_no_epoch_shows_the_loss_of_an_earlier_one() -> None:
+    """What was logged stays with the trainer until it is logged again, perhaps epochs later."""
+    bar = PhaseProgress("joint", console=Console(file=io.StringIO(), width=150))
+    logged = {"train/loss/target": torch.tensor(0.7)}
+    trainer: Any = SimpleNamespace(max_epochs=3, current_epoch=0, callback_metrics=logged)
+    bar.on_train_start(trainer, trainer)
+    assert bar._fields(trainer)["loss"] == "target 0.7"
+    bar.on_train_epoch_start(trainer, trainer)
+    assert bar._fields(trainer)["loss"] == ""
+    logged["train/loss/target"] = torch.tensor(0.7)
+    assert bar._fields(trainer)["loss"] == "target 0.7"
 
 
 def test_rows_in() -> None:
