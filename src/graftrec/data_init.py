@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from graftrec.config import conf_dir
-from graftrec.data import readers
+from graftrec.data import readers, times
 from graftrec.data.domains import slug
 from graftrec.data.file_columns import PARTS
 from graftrec.data.file_settings import TAKEN
@@ -60,7 +60,9 @@ def main(words: Sequence[str]) -> int:
     files, out = _arguments(list(words))
     path = files[0] if len(files) == 1 else _pattern(files)
     raw = next(iter(readers.batches(path, [])))  # what the first rows say is enough to guess
-    guess = look(raw.frame)
+    guess = look(raw.frame.select(column for column in raw.frame.columns if column in readers.columns(path)))
+    for column in (column for column in raw.frame.columns if column not in readers.columns(path)):
+        guess.say(column, "-", "left out: the header gives it no name")
     name = _name(Path(files[0]).name.partition(".")[0])
     written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
     width = max(len(column) for column, _, _ in guess.why)
@@ -99,7 +101,8 @@ def look(frame: pl.DataFrame) -> Guess:
     if "time" in guess.keys:
         guess.unit = _unit(frame[guess.keys["time"]])
         if guess.unit != "date":
-            said = (guess.keys["time"], "time", f"a number of {guess.unit}")
+            number = "%" not in guess.unit
+            said = (guess.keys["time"], "time", f"{'a number of' if number else 'dates written as'} {guess.unit}")
             guess.why = [said if column == said[0] else (column, kind, why) for column, kind, why in guess.why]
     for column in frame.columns:
         if column in guess.keys.values():
@@ -110,7 +113,9 @@ def look(frame: pl.DataFrame) -> Guess:
         numeric = values.cast(pl.Float64, strict=False)
         words = {str(value).lower() for value in values.head(1000).unique()}
         is_label = re.fullmatch(rf"(is_)?{NAMES['label']}", column.lower()) is not None
-        if distinct < 2:
+        if _is_index(column, values, rows):
+            guess.say(column, "-", "left out: the number of the row")
+        elif distinct < 2:
             guess.say(column, "-", "left out: one value only")
         elif column in TAKEN:
             guess.say(column, "-", "left out: a name that graftrec uses itself; rename the column to have it")
@@ -149,7 +154,8 @@ def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
             "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user and item"
         )
     keys = [f"{role}: {_value(column)}" for role, column in guess.keys.items()]
-    keys += [f"time_unit: {guess.unit}"] if guess.unit not in ("", "date") else []
+    if guess.unit not in ("", "date"):
+        keys.append(f"time_format: {_value(guess.unit)}" if "%" in guess.unit else f"time_unit: {guess.unit}")
     lists = []
     for kinds, columns in (("features", guess.features), ("labels", guess.labels)):
         lists += [f"{kinds}:", *(f"  {_quoted(column)}: {kind}" for column, kind in columns.items())] if columns else []
@@ -221,6 +227,14 @@ def _name(file: str) -> str:
     return f"my_{name}" if odd or any(conf_dir().glob(f"task/{name}_*.yaml")) else name
 
 
+def _is_index(column: str, values: pl.Series, rows: int) -> bool:
+    """Whether a column is what pandas writes beside a table: whole numbers from 0 or 1, one after the other."""
+    if not re.fullmatch(r"(|index|unnamed: ?\d+|column_\d+|__index_level_\d+__)", column.lower()) or len(values) < rows:
+        return False
+    number = values.cast(pl.Int64, strict=False)
+    return bool(number.null_count() == 0 and (number.diff().drop_nulls() == 1).all())
+
+
 def _parts(values: pl.Series) -> bool:
     """Whether these are words for train and test."""
     words = {str(value).strip().lower() for value in values.drop_nulls().unique()}
@@ -228,14 +242,20 @@ def _parts(values: pl.Series) -> bool:
 
 
 def _unit(values: pl.Series) -> str:
-    """``date``, ``s``, ``ms`` or ``days``; empty where the values are no time."""
+    """``date``, a format of dates, or a unit that the first and the last are of our time in; empty where none is."""
     if values.dtype.is_temporal():
         return "date"
     text = values.drop_nulls().cast(pl.String).replace({"": None}).drop_nulls().head(1000)
     number = text.cast(pl.Float64, strict=False)
     if len(text) and not number.null_count():
-        middle = float(number.median() or 0.0)
-        return "ms" if middle > 1e11 else "s" if middle > 1e6 else "days"
+        format = times.written(text.cast(pl.Int64, strict=False)) if not (number % 1 != 0).any() else ""
+        low, high = float(number.min() or 0.0), float(number.max() or 0.0)
+        fits = [
+            unit
+            for unit, scale in times.UNITS.items()
+            if unit != "order" and times.plausible(low * scale, high * scale)
+        ]
+        return format or (fits[0] if fits else "days")
     dates = text.str.to_datetime(strict=False, time_unit="ms", time_zone="UTC") if len(text) else None
     return "date" if dates is not None and not dates.null_count() else ""
 
