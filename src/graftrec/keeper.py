@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from graftrec.checkpoint import BEST, LAST, check_data, verify
+from graftrec.checkpoint import BEST, LAST, verify
 from graftrec.errors import DataError, Stopped, UserError
 from graftrec.finite import first_odd
 from graftrec.gradients import any_of
@@ -30,19 +29,15 @@ class Keeper(Checkpoint):
     Args:
         folder: for both files. monitored: whether ``val/score`` (higher is better) says what is best; otherwise
             nothing does, and the last weights count. every: seconds between two saves of ``last.ckpt``, at least 0.
-        data: what the weights belong to, see `data_of`; it stands in every checkpoint.
 
     Attributes:
         score: of the best weights so far; None where no validation had a score: then the last weights count.
     """
 
-    def __init__(
-        self, folder: Path, monitored: bool, every: float = 300.0, data: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, monitored: bool, every: float = 300.0) -> None:
         if every < 0:
             raise ValueError(f"every should be at least 0 seconds. Found {every}.")
         self.folder, self.monitored, self.every = folder, monitored, every
-        self.data = dict(data or {})
         self.score: float | None = None
         self._place, self._saved, self._better = "", 0.0, False
 
@@ -70,14 +65,12 @@ class Keeper(Checkpoint):
         """Write down where the loops are, and how far the logs go."""
         at_place(checkpoint["loops"]["fit_loop"], self._place)
         loggers: list[Any] = trainer.loggers
-        ours = checkpoint.setdefault("graftrec", {})
-        ours |= {"logs": [logger.state_dict() for logger in loggers], "data": self.data}
+        checkpoint.setdefault("graftrec", {})["logs"] = [logger.state_dict() for logger in loggers]
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take the logs back to where they were."""
-        check_data(checkpoint, self.data, str(self.folder))
         states = checkpoint["graftrec"].get("logs")
         if states is None:
             raise UserError("this run was begun by a version that could not go on; start again with resume=null")

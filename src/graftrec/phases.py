@@ -273,9 +273,10 @@ def _fit(
         logger.phase(phase.name)
     bar = progress(phase.name)
     cost = Cost(bar)
-    keeper = Keeper(folder, "target" in module.roles.values(), float(tree.get("save_every", 300)), data_of(protocol))
+    keeper = Keeper(folder, "target" in module.roles.values(), float(tree.get("save_every", 300)))
     # dropout continues nothing: the same phase gives the same run whatever was trained before it
     module.seed = derived(int(tree["seed"]), "dropout", phase.name)
+    module.data = data_of(protocol)
     module.finite.limit = int(tree.get("skip_limit", module.finite.limit))
     torch.set_flush_denormal(True)  # gradients of probabilities near 0 underflow, and a CPU is 10 times slower there
     with quiet():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -297,6 +298,23 @@ def test_a_full_disk_ends_with_its_code_and_the_run_goes_on(joint: Run, tmp_path
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_every_checkpoint_says_which_data_it_belongs_to(joint: Run, tmp_path: Path) -> None:
+    """The last one and the best one, which serves; a run of other data does not go on from them."""
+    for path in joint.folder.rglob("*.ckpt"):
+        assert checkpoint.belongs_to(load(path))["fingerprint"] == joint.protocol.fingerprint, path
+    own = joint.protocol._named
+    again = joint.at(Path(shutil.copytree(joint.folder, tmp_path / "run")))
+    try:
+        joint.protocol._named = lambda: "another"
+        for name in (BEST, LAST):
+            with pytest.raises(DataError, match=r"CKPT-008 .*trained on other data"):
+                train_plan(again.tree, again.protocol, build(again.tree["transfer"]).phases(),
+                           again.folder / "checkpoints", [], progress, Going())  # fmt: skip
+            (again.folder / "checkpoints" / name).unlink()
+    finally:
+        joint.protocol._named = own
 
 
 def test_a_checkpoint_that_no_network_of_today_computes_is_refused() -> None:
