@@ -37,7 +37,7 @@ def test_runs_are_compared_and_identical_ones_are_not_significant(tmp_path: Path
         words = [*SETTINGS, *seeds, "workers=1", "twin=false", f"hydra.run.dir=runs/{name}"]
         graftrec("train", *words, cwd=tmp_path)
     same = graftrec("compare", "runs/a", "runs/b", cwd=tmp_path)
-    assert "not significant (identical)" in same.stdout
+    assert "not significant (identical, seed by seed)" in same.stdout
     seeds = graftrec("compare", "runs/a", "runs/c", cwd=tmp_path)
     assert "one group: nothing to compare it with" in seeds.stdout
     one = graftrec("compare", "runs/a", "runs/c", "--arm", "grafted", "--out", "report.json", cwd=tmp_path)

@@ -91,7 +91,7 @@ def compare(
     groups = groups_of(list(runs_in(folders)))
     _must_be_of_the_same_data(groups)
     task = task or _main(groups[0], "task")
-    metric = metric or _main(groups[0], "metric")
+    metric = metric or _mains(groups[0]).get(task) or _main(groups[0], "metric")
     check_belonging([path for group in groups for path in dict.fromkeys(group.runs.values())], task)
     numbers = _numbers(next(iter(groups[0].runs.values())), task)
     values = {
@@ -308,7 +308,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     for group in report["groups"]:
         settings = ", ".join(f"{key}={value}" for key, value in group["settings"].items()) or "the same settings"
         console.print(Text(f"{group['name']}  ", style="bold").append(settings[:400], style="not bold"))
-        console.print(Text(f"   {', '.join(group['runs'].values())}", style="dim"), soft_wrap=True)
+        console.print(Text(f"   {', '.join(dict.fromkeys(group['runs'].values()))}", style="dim"), soft_wrap=True)
     title = f"{report['task']} · test · {report['arm']}"
     table = Table(box=SIMPLE, title=Text(title), title_justify="left", padding=(0, 1), pad_edge=False)
     for head in ("group", "metric", "mean", "sd over seeds", "seeds"):
@@ -325,7 +325,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     for head in ("groups", "metric", "difference", "p", "Holm p", "t test p", "Wilcoxon p", "verdict"):
         table.add_column(head, no_wrap=head in ("difference", "verdict"))
     for test in report["tests"]:
-        said = (test["verdict"] or "") + (" (identical)" if test["identical"] else "")
+        said = (test["verdict"] or "") + (" (identical, seed by seed)" if test["identical"] else "")
         style = {"better": "green", "worse": "red"}.get(test["verdict"] or "", "dim")
         table.add_row(
             f"{test['group']} - {test['against']}", Text(words.label(test["metric"])), words.interval(test),

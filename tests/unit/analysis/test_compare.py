@@ -184,6 +184,21 @@ def test_the_family_is_the_metric_and_what_all_runs_declared(tmp_path: Path) -> 
         assert all(test["p_holm"] is None for test in tests if test["metric"] not in judged)
 
 
+def test_another_target_is_compared_by_its_own_main_metric(tmp_path: Path) -> None:
+    folders = [saved(tmp_path / name, noisy(of)) for name, of in (("a", 0.0), ("b", 0.1))]
+    for folder in folders:
+        frame = pl.read_parquet(folder / "users.parquet")
+        other = frame.with_columns(pl.lit("rate").alias("task"), pl.col("metric").replace("ndcg@10", "auc"))
+        pl.concat([frame, other]).write_parquet(folder / "users.parquet")
+        mains = {"buy": "ndcg@10", "rate": "auc"}
+        metrics = {"main": {"task": "buy", "metric": "ndcg@10"}, "mains": mains}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        tree = yaml.safe_load((folder / "config.yaml").read_text())
+        tree["target"]["rate"] = tree["target"]["buy"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert compare(folders, task="rate")["metric"] == "auc"
+
+
 def test_of_an_error_the_smaller_one_is_better(tmp_path: Path) -> None:
     folders = [
         saved(tmp_path / "a", noisy(0.5), metric="rmse"),
@@ -201,7 +216,7 @@ def test_identical_runs_are_not_significant(tmp_path: Path, capsys: pytest.Captu
     found = [(test["p"], test["verdict"], test["identical"]) for test in tests]
     assert found == [(1.0, "not significant", True), (1.0, None, True)]
     assert main(["compare", *map(str, folders), f"--out={tmp_path}/found.json"]) == 0
-    assert "not significant (identical)" in capsys.readouterr().out
+    assert "not significant (identical, seed by seed)" in capsys.readouterr().out
     assert json.loads((tmp_path / "found.json").read_text())["tests"][0]["delta"] == 0
 
 
