@@ -49,10 +49,10 @@ class Official(Split):
 
 
 def known_of(domain: Domain, part: Part) -> list[Joined]:
-    """How many users and items of the test rows stand in the training rows; nothing if nothing tests."""
+    """How many users and items of the test rows stand in the training rows; nothing where there are none of either."""
     where, found = f" of '{domain.name}'" if domain.name else "", []
     for kind in KINDS:
-        if domain.data.has(kind) and (part == 2).any():
+        if domain.data.has(kind) and (part == 0).any() and (part == 2).any():
             ids = domain.data.keys[kind]
             codes = domain.take(ids.codes)
             trained, tested = (ids.keys.gather(distinct(codes[part == stage])) for stage in (0, 2))
