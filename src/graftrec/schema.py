@@ -10,6 +10,8 @@ from torch import Tensor
 FeatureKind = Literal["id", "ids", "number", "history", "sequence", "vector"]
 LabelKind = Literal["binary", "number", "category"]
 
+UNSEEN = -2  # the label of a class that training never saw: right for nobody, where -1 is missing
+
 
 @dataclass(frozen=True)
 class Feature:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from graftrec.metrics.pointwise import (
-    UNSEEN,
     auc_of_groups,
     below_in_both,
     first_five,
@@ -20,6 +19,7 @@ from graftrec.metrics.pointwise import (
     mean_ranks,
     middle,
 )
+from graftrec.schema import UNSEEN
 
 NAN = torch.nan
 

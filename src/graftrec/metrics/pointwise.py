@@ -10,6 +10,7 @@ import torchmetrics.functional.classification as tmc
 from torch import Tensor
 
 from graftrec.metrics.ranking import ranking_metrics
+from graftrec.schema import UNSEEN
 
 
 class Value(NamedTuple):
@@ -19,7 +20,6 @@ class Value(NamedTuple):
     reason: str | None = None
 
 
-UNSEEN = -2  # the label of a class that training never saw
 BINARY = ("auc", "log_loss", "accuracy", "ece", "ap", "precision", "recall", "f1", "copc")
 NUMBERS = ("rmse", "mae", "spearman", "r2")
 

@@ -13,8 +13,8 @@ from graftrec.data.domains import LONGEST, slug
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.errors import DataError
 from graftrec.metrics.of_rows import classes_of_rows, ordered_of_rows
-from graftrec.metrics.pointwise import UNSEEN, classes, ordered
-from graftrec.schema import Label
+from graftrec.metrics.pointwise import classes, ordered
+from graftrec.schema import UNSEEN, Label
 from graftrec.tasks.classification import Classification
 
 

@@ -18,8 +18,7 @@ from graftrec.data.sampling import History
 from graftrec.data.seeds import generator
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.table import Column, Interactions, Ints
-from graftrec.metrics.pointwise import UNSEEN
-from graftrec.schema import Feature, Label, LabelKind, Stream
+from graftrec.schema import UNSEEN, Feature, Label, LabelKind, Stream
 
 EVALUATED_AT_ONCE = 8192
 
