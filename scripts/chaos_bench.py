@@ -162,8 +162,8 @@ def _command(words: Sequence[str], cwd: Path, environment: Mapping[str, str], sa
     else:
         os.dup2(os.open(output, os.O_WRONLY) if output and output != "closed" else errors, 1)
     encoding = environment.get("PYTHONIOENCODING", "utf-8")
-    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115  # the process ends with it
-    sys.stderr = open(2, "w", encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
     if output == "closed":
         os.close(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
