@@ -168,7 +168,7 @@ def _offers(found: Any) -> list[str]:
 
 def arguments(cls: type[Any]) -> dict[str, inspect.Parameter]:
     """The constructor's arguments by name; torch's own, of a module that has none, takes anything and is no help."""
-    if cls.__init__.__module__ == "torch.nn.modules.module":
+    if getattr(cls.__init__, "__module__", None) == "torch.nn.modules.module":  # object's own is of no module
         return {}
     return dict(inspect.signature(cls).parameters)
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -96,7 +97,6 @@ WAYS: dict[str, Callable[[Path], Any]] = {
     "configuration": configuration,
     "Lightning": lambda path: SafeIO().load_checkpoint(path, weights_only=False),
     "Recommender": module_of,
-    "an ended phase, to carry on from": lambda path: phases.read_ended(path.parent),
     "an audit's arm": restored,
 }
 
@@ -116,6 +116,12 @@ def test_nothing_in_a_checkpoint_runs(kind: str, listed: bool, tmp_path: Path, m
         with pytest.raises(DataError, match=r"CKPT-00[23]") as error:
             read(path)
         assert str(path) in str(error.value), way
+    said: list[str] = []
+    ended = phases.read_ended(path.parent, phases.Going(said.append))  # a run that goes on says it, and begins anew
+    assert ended is None
+    (line,) = said
+    assert str(path) in line
+    assert re.search(r"CKPT-00[23]", line)
     assert not marker.exists()
 
 
