@@ -264,7 +264,8 @@ def done(
             job = arms.ArmJob(arms.ArmSpec(name, target, sources), seed, {}, folder / f"{target}_{name}_{seed}")
             job.folder.mkdir()
             units.write(units.frame_of({target: {**own, USER: np.arange(1, n + 1)}}), job.folder / "units.parquet")
-            arms.write_status(job.folder, {"state": "tested", "val": val.get(name, 0.0) + 0.01 * seed, "seconds": 2.0})
+            said = {"state": "tested", "val": val.get(name, 0.0) + 0.01 * seed, "seconds": 2.0, "seen": {}}
+            arms.write_status(job.folder, said)
             jobs.append(job)
     return jobs
 

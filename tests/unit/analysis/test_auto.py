@@ -79,8 +79,9 @@ def as_if_trained(monkeypatch: pytest.MonkeyPatch, effect: Effect, users: int = 
         job.folder.mkdir(parents=True)
         own = units.frame_of({TARGET: {"auc": values, units.USER: np.arange(1, users + 1)}})
         units.write(own.drop("metric"), job.folder / "val.parquet")
-        arms.write_status(job.folder, {"state": "trained", "seen": {}})
-        return {"val": float(values.mean()), "seconds": 0.0}
+        found = {"state": "trained", "val": float(values.mean()), "seconds": 0.0, "seen": {}}
+        arms.write_status(job.folder, found)
+        return found
 
     monkeypatch.setattr(auto, "train_arm", made)
     return calls
@@ -291,7 +292,12 @@ def said(strengths: dict[str, float]) -> dict[str, Any]:
 def test_without_a_source_it_is_its_own_twin(
     tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graftrec.train.search", lambda *_: said({}))
+    def nothing_helps(*given: Any) -> dict[str, Any]:
+        *_, begin = given
+        begin()
+        return said({})
+
+    monkeypatch.setattr("graftrec.train.search", nothing_helps)
     train(tree, tmp_path / "auto")
     found = json.loads((tmp_path / "auto" / "metrics.json").read_text())
     assert found["auto"]["trials"] == 2
