@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graftrec.errors import UserError
 from graftrec.nn.adapted import Bottleneck, LowRank, behind
 from graftrec.nn.experts import BatchedLinear
 from graftrec.nn.tables import Tables
@@ -233,14 +232,6 @@ def rest(model: Model) -> float:
         part for name, part in model.named_parameters() if not name.endswith("bias") and name != "trunk.0.weight"
     ]
     return 0.35 * sum(float(part.detach().square().sum()) for part in weights)
-
-
-def test_weights_that_are_shared_out_are_refused() -> None:
-    model = Model()
-    means = Pull(0.3, 0.7, trained(False))
-    means.start(model, Past(loaded=("trunk.0.weight",)))
-    with pytest.raises(UserError, match="shared out over processes"):
-        means.optimized_by(SGD([nn.Parameter(part.detach().clone()) for part in model.parameters()]))
 
 
 # --- LoRA and adapters
