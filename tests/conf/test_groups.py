@@ -33,7 +33,8 @@ OPTIONS = [path for path in FILES if path.parent != config.conf_dir()]
 ROOTED = ("adult", "amazon_pair", "census", "food_kitchen", "kuairand", "kuairand_sequence", "movielens_cold_start")
 ROOTED += ("sequences",)
 TWO_ROOTS = ["dataset.parts.movielens.root=a", "dataset.parts.movietweetings.root=b"]
-NEEDS = {"dataset/files": ["dataset.path=lines.parquet"], "dataset/movielens_movietweetings": TWO_ROOTS}
+NEEDS = {"dataset/files": ["dataset.path=lines.parquet", "dataset.user=who", "dataset.item=what"]}
+NEEDS |= {"dataset/movielens_movietweetings": TWO_ROOTS}
 NEEDS |= {f"experiment/{name}": ["dataset.root=files"] for name in ROOTED}
 NEEDS |= {"experiment/movies_by_text": TWO_ROOTS}
 SPLITS = {"time": "by_time", "random": "at_random"}  # an option reads better than the name of its module

@@ -24,6 +24,7 @@ from graftrec.data.splits.official import Official
 from graftrec.data.table import DATE_PARTS, Column, Interactions
 from graftrec.errors import DataError, UserError
 from graftrec.overrides import problems_of_command
+from graftrec.schema import UNSEEN
 
 KEYS: dict[str, Any] = {"user": "who", "item": "what", "time": "when"}
 LINES = pl.DataFrame(
@@ -577,7 +578,7 @@ def test_a_category_is_a_label_as_well(tmp_path: Path) -> None:
     read = data.read()
     assert (ids(read, "y"), read.asked) == (["red", "blue", None, "red", "green"], ())
     assert batch(data)["y"].tolist() == [1, 0, -1]
-    assert batch(data, "test")["y"].tolist() == [-1]  # what training never saw is no class
+    assert batch(data, "test")["y"].tolist() == [UNSEEN]  # a class that training never saw, and no missing answer
     assert prepared(data).streams["rows"].schema.label("y").classes == 2
 
 

@@ -670,7 +670,7 @@ def test_the_fingerprint_is_of_the_rows_and_not_of_their_order(shop: Shop) -> No
         return str(prepared(shop.with_rows(rows)).card["fingerprint"])
 
     first = fingerprint(shop.rows)
-    assert len(first) == 16
+    assert len(first) == 20
     assert int(first, 16) >= 0
     assert fingerprint(shop.rows.sample(fraction=1, shuffle=True, seed=1)) == first
     one_item = shop.rows.with_row_index("at").with_columns(
