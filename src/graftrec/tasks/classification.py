@@ -34,7 +34,7 @@ class Classification(RowTask):
         row_weight: str = "",
         prior: Tensor | None = None,
     ) -> None:
-        if label.classes < 2:
+        if label.kind in self.kinds and label.classes < 2:
             raise ValueError(f"'{column}' should have at least 2 classes in training. Found {label.classes}.")
         super().__init__(head, loss, stream, column, label, reads, weight, space, row_weight, prior=prior)
 
