@@ -21,6 +21,7 @@ MONTH_FIRST = r"^\s*(0?[1-9]|1[0-2])[/.-]\d{1,2}[/.-]\d{4}"
 DIGITS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # of dates that are written as whole numbers
 YEARS = (1900, 2100)
 OURS = (-2.2e9, 4.2e9)  # their seconds
+NORMAL = 1 << 52  # the bits of the smallest normal float64
 
 
 @dataclass
@@ -153,6 +154,7 @@ def told_apart(days: npt.NDArray[np.float64], below: npt.NDArray[np.int64]) -> n
     bits = np.where(bits < 0, np.iinfo(np.int64).min - bits, bits)  # in the order of the numbers, also below 0
     place = np.arange(len(bits))
     bits = np.maximum.accumulate(bits - place) + place
+    bits[(bits > 0) & (bits < NORMAL)] += NORMAL  # beside 1970 itself: training has numbers below the normal ones be 0
     bits = np.where(bits < 0, np.iinfo(np.int64).min - bits, bits)
     found: npt.NDArray[np.float64] = bits.view(np.float64)[of_row]
     return found

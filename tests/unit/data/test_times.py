@@ -153,3 +153,9 @@ def test_moments_that_differ_differ_as_days(moments_ns: list[int]) -> None:
     found = told_apart(days, whole % 1000)
     assert pl.Series(found).rank("dense").to_list() == pl.Series(whole).rank("dense").to_list()
     assert np.abs(found - days).max() <= 31 * 4e-12
+
+
+def test_the_first_moments_of_1970_are_no_floats_that_training_has_be_zero() -> None:
+    found = told_apart(np.zeros(3), np.array([0, 2, 1]))
+    assert found[0] == 0
+    assert np.finfo(np.float64).tiny <= found[2] < found[1]
