@@ -34,7 +34,8 @@ class Joined:
     Args:
         setting: that names the second file. what: which ids are counted, and where they are looked up:
         ``users of lists.csv are in the data``. matched: of the ``asked`` distinct ones. doubles: rows whose key an
-        earlier one has. why: an id of either side and what may be the matter, if not all match.
+        earlier one has. why: an id of either side and what may be the matter, if not all match. alike: of those that
+        do not match, how many would if both sides were written in one way.
     """
 
     setting: str
@@ -43,6 +44,7 @@ class Joined:
     asked: int
     doubles: int = 0
     why: str = ""
+    alike: int = 0
 
     def __str__(self) -> str:
         return f"{self.setting}: {self.matched:,} of {self.asked:,} {self.what}"
@@ -60,6 +62,11 @@ class Joined:
         """DATA-047 where nothing matches."""
         return DataError("DATA-047", f"{self}{self.why}") if not self.matched else None
 
+    @property
+    def written_in_two_ways(self) -> bool:
+        """Whether nothing matches, and much of it would if both sides were written in one way."""
+        return not self.matched and self.alike > 0 and self.alike >= FEW * self.asked
+
 
 def refuse_strangers(joins: Iterable[Joined]) -> None:
     """DataError that names every second file of which no id is in the data."""
@@ -76,22 +83,26 @@ def joined(setting: str, what: str, given: pl.Series, known: pl.Series, doubles:
     distinct, keys = given.drop_nulls().unique(maintain_order=True), known.drop_nulls().unique(maintain_order=True)
     there = pl.Series(places(distinct, keys) >= 0)
     matched = int(there.sum())
-    why = "" if matched == len(distinct) else reason(distinct.filter(~there), keys)
-    return Joined(setting, what, matched, len(distinct), doubles, why)
+    why, alike = ("", 0) if matched == len(distinct) else reason(distinct.filter(~there), keys)
+    return Joined(setting, what, matched, len(distinct), doubles, why, alike)
 
 
-def reason(strangers: pl.Series, known: pl.Series) -> str:
-    """Ids of either side, such as `` ('0.0' and '0': ...)``, and in which way they may be meant to be the same."""
+def reason(strangers: pl.Series, known: pl.Series) -> tuple[str, int]:
+    """Ids of either side, such as `` ('0.0' and '0': ...)``, and how many may be meant to be the same in this way.
+
+    The order of the ids is no matter.
+    """
     if not len(strangers) or not len(known):
-        return ""
-    sides = [pl.DataFrame({"id": ids.cast(pl.String)}).with_columns(alike="id") for ids in (strangers, known)]
+        return "", 0
+    strangers, known = strangers.cast(pl.String).sort(), known.cast(pl.String).sort()
+    sides = [pl.DataFrame({"id": ids}).with_columns(alike="id") for ids in (strangers, known)]
     for said, way in WAYS:
         sides = [_alike(side, way) for side in sides]
         pairs = sides[0].join(sides[1], on="alike", how="inner", maintain_order="left")
         if len(pairs):
             a, b = pairs.select("id", "id_right").row(0)
-            return f" ({shown(a)} and {shown(b)}: {said}?)"
-    return f" ({shown(strangers[0])} and {shown(known[0])}, for example)"
+            return f" ({shown(a)} and {shown(b)}: {said}?)", len(pairs)
+    return f" ({shown(strangers[0])} and {shown(known[0])}, for example)", 0
 
 
 def _alike(side: pl.DataFrame, way: pl.Expr) -> pl.DataFrame:

@@ -59,9 +59,10 @@ class Listed:
             ids, here = self.frame[kind], pl.Series(known > 0)
             asked, matched = ids.drop_nulls().n_unique(), ids.filter(here).n_unique()
             strangers = ids.filter(~here).drop_nulls().unique(maintain_order=True)
-            why = reason(strangers, pl.concat(self.keys[kind]))
+            why, alike = reason(strangers, pl.concat(self.keys[kind]))
             doubles = self.doubles if kind == "item" else 0
-            found.append(Joined(self.setting, f"{kind}s of {self.path} are in the data", matched, asked, doubles, why))
+            what = f"{kind}s of {self.path} are in the data"
+            found.append(Joined(self.setting, what, matched, asked, doubles, why, alike))
         return found
 
 

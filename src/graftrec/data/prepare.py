@@ -327,7 +327,7 @@ class Prepared:
                     if new := stream.strangers(label, stage):
                         self.notes.append(
                             f"label '{label}' of stream '{name}': {len(new):,} of {stream.splits[stage]:,} {stage} "
-                            f"rows have a class that training never saw, such as {shown(new[0])}; they count as wrong"
+                            f"rows have a class that training never saw, such as {shown(min(new))}; they count as wrong"
                         )
         return {at: own for (at, *_), own in zip(self._wanted, places, strict=True)}
 

@@ -13,6 +13,7 @@ import pytest
 import graftrec
 from graftrec.data.datasets.files import Files
 from graftrec.data.datasets.several import Several
+from graftrec.data.joins import joined
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.data.protocols.cross_platform import CrossPlatform
@@ -118,6 +119,8 @@ READ_FIRST = {"data/datasets/files.py", "data/datasets/folder.py", "data_init.py
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_match_is_an_error_with_an_example_of_both_sides(setting: str, tmp_path: Path) -> None:
     for why, way in WAYS.items():
+        if setting == "split=official" and why == "for example":  # new users and new items
+            continue
         (tmp_path / why).mkdir()
         ids = [way(user) for user in USERS], [way(item) for item in ITEMS]
         kind = "item" if setting in ("dataset.items", "dataset.domain", "protocol.links.one.item") else "user"
@@ -128,6 +131,29 @@ def test_no_match_is_an_error_with_an_example_of_both_sides(setting: str, tmp_pa
         assert said.startswith(f"DATA-047 {setting}: 0 of "), said
         assert why in said or why == "floats", said
         assert (f"'{theirs}'" in said and f"'{ours}'" in said) or why == "for example", said
+
+
+def test_an_official_test_may_be_of_new_users_and_new_items(tmp_path: Path) -> None:
+    """Attributes tell what they are; ids such as ``a1`` and ``b1`` that end alike by chance are no mistake."""
+    for name, users, items in (
+        ("names", [f"{user}q" for user in "abcdefghijkl"], [f"{item}r" for item in "abcdefghij"]),
+        ("digits", [f"id{user}" for user in USERS], [f"{100 + n}" for n in range(len(ITEMS))]),
+        ("few", [f"new{n}" for n in range(2, 14)], [f"new{n}" for n in range(59, 69)]),
+    ):
+        (tmp_path / name).mkdir()
+        made = official(tmp_path / name, (users, items))
+        for said in ("0 of 12 users", "0 of 10 items"):
+            noted = f"split=official: {said} of the test are in training ("
+            assert any(note.startswith(noted) for note in made.card["notes"]), made.card["notes"]
+
+
+def test_the_example_of_strangers_is_the_same_in_any_order() -> None:
+    strangers, known = pl.Series(["c", "B", "A", "d"]), pl.Series(["x", "b", "y", "a"])
+    found = joined("setting", "ids", strangers, known)
+    assert found.why.startswith(" ('A' and 'a': ")
+    assert found.alike == 2
+    assert joined("setting", "ids", strangers[::-1], known[::-1]) == found
+    assert joined("setting", "ids", pl.Series([20, 3]), pl.Series([7, 100])).why == " ('20' and '100', for example)"
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

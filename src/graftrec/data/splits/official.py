@@ -42,8 +42,8 @@ class Official(Split):
             real = time is not None and domain.data.clock
             place = domain.take(np.asarray(time)) if real else drawn_order(domain, part, self.seed)
             met = known_of(domain, part)
-            if len(met) == len(KINDS) and all(joined.problem for joined in met):
-                refuse_strangers(met)
+            if len(met) == len(KINDS) and all(each.written_in_two_ways for each in met):
+                refuse_strangers(met)  # users and items that are new, as a test of cold start has them, are not
             found.append(Parts(part, place - (place.min() if len(place) else 0.0), None, not real))
         return found
 
