@@ -53,7 +53,7 @@ def damage(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
     what = f"{verb} with {path.relative_to(folder)} {how}"
     if verb == "predict":
         ended = bench.run(["predict", f"run={run}", f"out={folder}/out.csv"], folder)
-        wrong = ended.wrong(0, USER, DATA, names="run")
+        wrong = ended.wrong(0, USER, DATA, names="run/")
         if (
             not wrong
             and ended.code == 0
@@ -62,7 +62,7 @@ def damage(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
             wrong = "other recommendations and no word"
         return what, wrong
     if verb == "compare":
-        return what, bench.run(["compare", str(run), str(bench.good)], folder).wrong(0, USER, DATA, names="run")
+        return what, bench.run(["compare", str(run), str(bench.good)], folder).wrong(0, USER, DATA, names="run/")
     ended = bench.run(bench.train(run, *(["resume=auto"] if verb == "resume" else [])), folder)
     wrong = ended.wrong(0, USER, DATA, names=path.name) or _drafts(folder)
     return what, wrong or (_same(bench, run) if ended.code == 0 else "")
@@ -96,7 +96,10 @@ def files(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
 
 
 def outputs(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
-    """Standard output that cannot show it, is closed, full or read by nobody: the work is done all the same."""
+    """Standard output that cannot show it, is closed, full or read by nobody: the work is done all the same.
+
+    Where there is no other work than to print, a full disk is the exit code.
+    """
     output = random.choice(("", "closed", "pipe", "/dev/full"))
     environment = {
         "PYTHONIOENCODING": random.choice(("utf-8", "latin-1", "ascii", "cp1252")),
@@ -110,7 +113,7 @@ def outputs(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
         "compare": ["compare", str(bench.good), str(bench.good)], "data": ["data", "check", *bench.data()],
     }[verb]  # fmt: skip
     ended = bench.run(words, folder, environment, output)
-    wrong = ended.wrong(0)
+    wrong = ended.wrong(*((FULL,) if output == "/dev/full" and verb in ("compare", "data") else (0,)), names="output")
     if not wrong and verb == "train":
         wrong = _same(bench, folder / "run")
     return what, wrong
