@@ -477,7 +477,11 @@ def test_a_basket_knows_what_is_strictly_before_it(world: World) -> None:
             past = before.select("user", "item").rows()
             for at, user in enumerate(who):
                 ids = items.decode(lines.items.numpy()).to_list()
-                assert batch["relevant"][at].tolist() == [(user, item) in inside for item in ids]
+                chosen = [(user, item) in inside for item in ids]
+                others = [
+                    item for item in ids if (user, item) not in inside and (lines.seen or (user, item) not in past)
+                ]
+                assert batch["relevant"][at].tolist() == (chosen if others else [False] * len(ids))  # else no question
                 fresh = batch["fresh" if lines.seen else "listed"]
                 assert fresh[at].tolist() == [(user, item) not in past for item in ids]
                 numbers.number(batch, at, user, start[user])
