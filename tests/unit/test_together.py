@@ -90,7 +90,7 @@ CASES = {
     "all at once": (
         ["balancer=famo", "source.interest.weight=1", "interaction=attention", "trunk=cmf", "lambda_shared=2",
          "++trainer.gradient_clip_algorithm=norm"],
-        ["interaction: CMF", "shared.relevance.weight: is 10", "lambda_shared: is 2", "gradient_clip_algorithm: is"],
+        ["interaction: CMF", "shared.relevance.weight: is 0.3", "lambda_shared: is 2", "gradient_clip_algorithm: is"],
     ),
 }  # fmt: skip
 FINE = {
