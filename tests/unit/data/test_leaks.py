@@ -568,6 +568,7 @@ def test_a_sequence_holds_training_events_and_then_what_is_strictly_before(
                 start[user] = min(time, start.get(user, math.inf))
             if parts.cuts is not None:
                 start = dict.fromkeys(start, parts.cuts[STAGES.index(stage)])
+            before = frame.filter(pl.col("part").is_in([0, SUPPORT, *range(1, 1 + STAGES.index(stage))]))
             judged: list[int] = []
             ranked: list[str] = []
             for batch in stream.evaluation(stage):
@@ -579,9 +580,12 @@ def test_a_sequence_holds_training_events_and_then_what_is_strictly_before(
                         chosen = frame.filter(
                             pl.col("part") == 1 + STAGES.index(stage), pl.col("event") // 2**bit % 2 == 1
                         )
-                        expected = [
-                            [item in set(chosen.filter(user=user)["item"]) for item in catalogue] for user in who
-                        ]
+                        expected = []
+                        for user in who:
+                            own = set(chosen.filter(user=user)["item"])
+                            gone = set() if stream.lines.seen else set(before.filter(user=user)["item"])
+                            others = set(catalogue) - own - gone  # without them it is no question
+                            expected.append([item in own and bool(others) for item in catalogue])
                         assert batch[f"next_{way}_relevant"].tolist() == expected
                 else:
                     rows = batch["row"][:, 0].long().tolist()

@@ -290,3 +290,13 @@ def test_without_a_time_there_are_no_sequences() -> None:
     made = made_of(CrossDomain, Shop(ROWS.drop("time")), AtRandom(), **SETTINGS)
     made.prepare([])
     assert list(made.streams) == ["baskets", "pairs"]
+
+
+def test_nothing_is_asked_of_whoever_has_nothing_else_to_be_ranked() -> None:
+    """Nor of one behaviour, where any score would find the answer."""
+    alone = ROWS.with_columns(item=pl.lit(1), event=pl.lit(3, pl.UInt8))
+    for rows, found in ((alone, False), (ROWS.with_columns(event=pl.lit(3, pl.UInt8)), True)):
+        stream = sequences(Shop(rows, more={"behaviours": ("view", "buy")}), 3)
+        (batch,) = (each for each in stream.evaluation("test") if "relevant" in each)
+        for name in ("relevant", "next_view_relevant", "next_buy_relevant"):
+            assert batch[name].any(1).tolist() == [found] * len(batch["query"]), name

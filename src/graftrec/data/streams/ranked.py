@@ -14,6 +14,12 @@ from graftrec.data.streams.lines import Lines
 from graftrec.data.table import distinct
 
 
+def beside_others(relevant: Tensor, listed: Tensor | None) -> Tensor:
+    """The answers (B, N) of users who have something else to be ranked; nothing else is a question."""
+    others = ~relevant if listed is None else ~relevant & listed
+    return relevant & others.any(1, keepdim=True)
+
+
 class Catalogue:
     """Items (N,) of one domain's lines, and who chose which of them when.
 
@@ -56,8 +62,7 @@ class Catalogue:
         if stage in lines.listed:
             listed = self._matrix(users, *lines.listed[stage]) | relevant
             found["listed"] = listed if lines.seen else listed & fresh
-        others = ~relevant & found["listed"] if "listed" in found else ~relevant
-        found["relevant"] = relevant & others.any(1, keepdim=True)
+        found["relevant"] = beside_others(relevant, found.get("listed"))
         history, own = self._of_users(stage)
         found |= {"history": history[users], "own_popularity": own[users]}
         return found | {"popularity": self._popularity[lines.items]}

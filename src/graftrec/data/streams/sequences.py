@@ -13,7 +13,7 @@ from graftrec.data.past import moments_of
 from graftrec.data.sampling import History
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
 from graftrec.data.streams.lines import Lines
-from graftrec.data.streams.ranked import Catalogue
+from graftrec.data.streams.ranked import Catalogue, beside_others
 from graftrec.errors import UserError
 from graftrec.schema import Edges, Feature, Label, Stream
 
@@ -243,8 +243,8 @@ class SequenceRows(StreamData):
     def answers(self, users: Tensor, stage: Stage) -> Batch:
         """What a ranking is judged by, for users (B,); see `Catalogue`."""
         found = self.catalogue.answers(users, stage)
-        chosen = {f"{name}_relevant": self.catalogue.chosen(users, stage, bit) for name, bit in self._ways.items()}
-        return found | chosen
+        chosen = {name: self.catalogue.chosen(users, stage, bit) for name, bit in self._ways.items()}
+        return found | {f"{name}_relevant": beside_others(own, found.get("listed")) for name, own in chosen.items()}
 
     def state(self, users: Tensor, at: str) -> Batch:
         """What is known of users (B,), 0 for a stranger, as of a stage or the ``latest`` row: all a ranking reads."""
