@@ -21,8 +21,6 @@ def main(tree: Mapping[str, Any]) -> int:
     """Write user, item, score, rank and known for all users of a run or for those that are given."""
     if problems := problems_of_tree(tree):
         raise UserError(problems)
-    if not Path(tree["run"]).is_dir():
-        raise UserError(f"run: there is no folder {tree['run']}")
     out = Path(tree["out"] or Path(tree["run"]) / "predictions.parquet")
     given = _users(tree["users"])
     recommender = Recommender.load(tree["run"], tree["target_task"])

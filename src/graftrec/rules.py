@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Rule = tuple[Any, Callable[[Any], bool], str]
@@ -36,7 +37,7 @@ AUDIT: dict[str, Rule] = {
     "both_ways": (bool, lambda value: True, "true or false"),
 }
 PREDICT: dict[str, Rule] = {
-    "run": (str, lambda value: bool(value), "the folder of a run"),
+    "run": (str, lambda value: Path(value).is_dir(), "the folder of a run, which is there"),
     "target_task": (str | None, lambda value: True, "the name of a task, or null"),
     "users": (list[int | float | str] | str | int | None, lambda value: value != [], "a list of ids, a file, or null"),
     "k": (int, lambda value: 1 <= value <= 2**24, "a whole number of at least 1"),

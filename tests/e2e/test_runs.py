@@ -63,7 +63,7 @@ def test_the_run_folder(run: Path) -> None:
         "metrics.json", "metrics.csv", "report.html", "status.json", "data_card.json", "config.yaml",
         "learning_curves.png", "checkpoints",
     }  # fmt: skip
-    assert not [name for name in files if name.startswith(".")]  # no draft is left
+    assert [name for name in files if name.startswith(".")] == [".graftrec.json"]  # the marker, and no draft is left
     status = json.loads((run / "status.json").read_text())
     assert {key: status[key] for key in ("state", "exit_code", "reason")} == {
         "state": "finished", "exit_code": 0, "reason": "",
@@ -82,7 +82,7 @@ def test_the_run_folder(run: Path) -> None:
 def test_checkpoints_and_their_manifest(run: Path) -> None:
     for folder in (run / "checkpoints", run / "checkpoints" / "twin"):
         left = {path.name for path in folder.iterdir() if path.is_file()}
-        assert left == {"best.ckpt", "last.ckpt", "manifest.json"}
+        assert left - {".graftrec.json"} == {"best.ckpt", "last.ckpt", "manifest.json"}
         files = json.loads((folder / "manifest.json").read_text())["files"]
         assert set(files) == {"best.ckpt", "last.ckpt"}
         for name, said in files.items():
@@ -229,7 +229,7 @@ def rankings(frame: pl.DataFrame) -> dict[int, list[int]]:
 def test_predictions_are_the_ranking_that_was_evaluated(run: Path, shop: Path) -> None:
     graftrec("predict", f"run={run}", "k=40", cwd=run)
     frame = pl.read_parquet(run / "predictions.parquet")
-    assert frame.columns == ["user", "item", "score", "rank"]
+    assert frame.columns == ["user", "item", "score", "rank", "known"]
     ranked, relevant = rankings(frame), bought(shop, after=True)
     assert set(ranked) == set(relevant)  # the users of the test
     assert all(len(set(items)) == 40 for items in ranked.values())
@@ -292,7 +292,7 @@ def test_the_recommender(run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["run=nowhere", "k=0", "at=never", "out=x.doc"], 2, ["k: ", "out: ", "at: ", "run: there is no folder"]),
+        (["run=nowhere", "k=0", "at=never", "out=x.doc"], 2, ["k: ", "out: ", "at: ", "run: should be"]),
         (["run=."], 65, ["CKPT-001"]),
     ],
 )

@@ -342,7 +342,7 @@ def test_a_run_that_begins_anew_uses_nothing_of_the_last_one(whole: Path, tmp_pa
     assert all(time > before[path] for path, time in outcomes(run).items())
     assert text_of(run) == text_of(whole)
     graftrec("train", *PLANTED, "seeds=2", "workers=1", "hydra.run.dir=run", cwd=tmp_path)
-    assert {path.name for path in (run / "seeds").iterdir()} == {"1"}
+    assert {path.name for path in (run / "seeds").iterdir()} == {"1", ".graftrec.json"}
 
 
 @pytest.mark.slow

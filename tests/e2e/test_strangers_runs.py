@@ -119,5 +119,5 @@ def test_a_prediction_reads_columns_by_their_names(
     assert "item" in capsys.readouterr().err
     assert pl.read_parquet(run / "predictions.parquet").equals(before)
     assert cli.main(["predict", "run=http://127.0.0.1:9/run"]) == 2
-    assert "there is no folder http://127.0.0.1:9/run" in capsys.readouterr().err
+    assert "run: should be the folder of a run" in capsys.readouterr().err
     frame.write_parquet(lines)
