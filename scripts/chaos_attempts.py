@@ -77,7 +77,7 @@ def settings(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
     what = f"{key}={value}"
     ended = bench.run([*bench.train(folder / "run"), f"++{key}={value}"], folder)
     last = key.split(".")[-1]
-    if wrong := ended.wrong(0, USER, DATA, names=last):
+    if wrong := ended.wrong(0, USER, DATA, names=value if value in ended.said else last):
         return what, wrong
     if ended.code == 0:
         measured = list(_numbers(bench.measured(folder / "run")))

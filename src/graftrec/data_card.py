@@ -17,6 +17,7 @@ from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
 from graftrec.files import whole
 from graftrec.report import plots, terminal
+from graftrec.report.aside import tried
 from graftrec.report.screen import screen
 
 Card = Mapping[str, Any]
@@ -41,8 +42,8 @@ def main(tree: Mapping[str, Any]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         with whole(out / "card.json") as draft:
             draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        plots.data_card(card, out / "card.png")
-        console.print(f"card     {out / 'card.json'}  {out / 'card.png'}", highlight=False)
+        failed = tried({"card.png": lambda: plots.data_card(card, out / "card.png")})
+        console.print(f"card     {out / 'card.json'}" + ("" if failed else f"  {out / 'card.png'}"), highlight=False)
     return 0
 
 

@@ -31,7 +31,9 @@ EXCEPTIONS = {  # file: call -> reason
     "sweep_job.py: import_module": "verbs of a table of ours",
     "launch.py: subprocess": "the ranks of a job: this interpreter with a module of ours, without a shell",
     "data_get.py: extract": "our own, member by member",
-    "hydra_plugins/graftrec_joblib/launcher.py: joblib.externals.loky.process_executor.BrokenProcessPool": "a class of errors: that a process of a sweep was killed",
+    "hydra_plugins/graftrec_joblib/launcher.py: joblib.externals.loky.process_executor.BrokenProcessPool": (
+        "a class of errors: that a process of a sweep was killed"
+    ),
 }
 NO_CODE = ("re.compile", ".list.eval", ".str.extract", "torch.compile")  # of these names, others are meant
 

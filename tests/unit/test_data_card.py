@@ -304,6 +304,9 @@ def test_the_card_is_written_whole_and_anew(shop: Path, tmp_path: Path, monkeypa
         assert main([*check(shop, *settings), "out=deep/er"]) == 0
         assert set(json.loads(Path("deep/er/card.json").read_text())["domains"]["all"]["labels"]) == set(labels)
     assert sorted(path.name for path in Path("deep/er").iterdir()) == ["card.json", "card.png"]
+    monkeypatch.setattr(plots, "data_card", lambda *_: [][0])
+    assert main([*check(shop), "out=undrawn"]) == 0  # a plot costs no card
+    assert [path.name for path in Path("undrawn").iterdir()] == ["card.json"]
     Path("file").write_text("mine")
     with pytest.raises(UserError, match="out: file is a file; name a folder, or out=null to write nothing"):
         data_card.main({"out": "file"})
@@ -339,6 +342,11 @@ def many(count: int) -> dict[str, Any]:
     }
 
 
+def all_years() -> dict[str, Any]:
+    edges = ["0001-01-01 00:00:00", "5000-01-01 00:00:00", "9999-12-31 23:59:59"]
+    return {"domains": {"all": about(y=0.3)}, "timeline": {"edges": edges, "counts": {"all": [1, 2]}}}
+
+
 DRAWN: dict[str, Callable[[], dict[str, Any]]] = {
     "no dates": lambda: {"domains": {"all": about(y=0.3)}, "timeline": {}},
     "no timeline": lambda: {"domains": {"all": about(y=0.3)}},
@@ -357,6 +365,7 @@ DRAWN: dict[str, Callable[[], dict[str, Any]]] = {
             f"{at}{'x' * 90}": about(at, **{f"{label}{'y' * 90}": 0.5 for label in "abc"}) for at in range(1, 9)
         }
     },
+    "the years 1 to 9999": all_years,
     "an empty one among them": lambda: {"domains": {**many(2)["domains"], "empty": about(0, y=None)}},
 }
 

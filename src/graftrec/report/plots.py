@@ -298,6 +298,7 @@ def _rows_over_time(axes: Axes, timeline: Mapping[str, Any], colours: Mapping[st
     for name, colour in colours.items():
         if name in timeline["counts"]:
             axes.stairs(timeline["counts"][name], edges, color=colour, fill=len(colours) == 1, alpha=0.85)
+    axes.set_xlim(edges[0], max(edges[-1], edges[0] + 1e-6))  # a margin would leave the years 1 to 9999
     dates = AutoDateLocator(minticks=3, maxticks=7)  # any span has a step between: 72 hours are 6 half days
     axes.xaxis.set_major_locator(dates)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))
