@@ -72,7 +72,7 @@ def settings(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
     """Any key with an odd value: it trains and its metrics are numbers, or the key is named."""
     tree = _tree(bench)
     key, value = random.choice(tree), random.choice(ODD)
-    while any(part in key for part in LONG) and value in ("1e30", "9223372036854775808", "inf"):
+    while any(part in key for part in LONG) and value in ("1e30", "9223372036854775808", "inf", "1_000"):
         value = random.choice(ODD)
     what = f"{key}={value}"
     ended = bench.run([*bench.train(folder / "run"), f"++{key}={value}"], folder)
@@ -89,7 +89,7 @@ def files(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
     """A CSV as strangers have it: read as it was meant, or the file is named."""
     kind, path, same = odd_lines(random, folder)
     ended = bench.run(["data", "check", *bench.data(path)], folder)
-    wrong = ended.wrong(*((0,) if same else (0, USER, DATA)), names=path.name.split("*")[0])
+    wrong = ended.wrong(*((0,) if same else (0, USER, DATA)), names="files" if kind.startswith("one ") else path.name)
     if not wrong and same and "8 users" not in " ".join(ended.said.split()):
         wrong = f"not the 8 users of the same rows\n{ended.said[:1500]}"
     return kind, wrong
@@ -133,7 +133,8 @@ def words(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:
     change = random.choice(("drop", "twice", "letter", "cut", "space", "sign"))
     place = random.randrange(max(1, len(word)))
     command[at : at + 1] = {
-        "drop": [], "twice": [word, word], "letter": [word[:place] + random.choice("xé=.,[{'\"$@\n") + word[place:]],
+        "drop": [] if at else [word[1:]], "twice": [word, word],
+        "letter": [word[:place] + random.choice("xé=.,[{'\"$@\n") + word[place:]],
         "cut": [word[:place]], "space": [word[:place], word[place:]], "sign": [random.choice("+-~@$%&*") + word],
     }[change]  # fmt: skip
     ended = bench.run(command, folder)

@@ -83,7 +83,7 @@ class Bench:
     def data(self, path: Path | None = None) -> list[str]:
         """Settings of the shop, or of another file with its columns."""
         columns = (f"++dataset.{name}={name}" for name in ("user", "item", "time", "basket"))
-        found = ["dataset=files", f"dataset.path={path or self.lines}", *columns, "++candidates.min_users=1"]
+        found = ["dataset=files", f"dataset.path='{path or self.lines}'", *columns, "++candidates.min_users=1"]
         return [*found, f"++dataset.items={self.products}"]
 
     def measured(self, run: Path) -> dict[str, Any]:

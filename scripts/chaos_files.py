@@ -67,7 +67,7 @@ KINDS: dict[str, tuple[str, Change, bool]] = {
     "tabs": ("l.tsv", _delimited("\t"), True),
     "CRLF": ("l.csv", lambda text, _: text.replace("\n", "\r\n").encode(), True),
     "BOM": ("l.csv", lambda text, _: codecs.BOM_UTF8 + text.encode(), True),
-    "UTF-16": ("l.csv", lambda text, _: text.encode("utf-16"), True),
+    "UTF-16": ("l.csv", lambda text, _: text.encode("utf-16"), False),
     "gz": ("l.csv.gz", lambda text, _: gzip.compress(text.encode()), True),
     "brackets in the name": ("l[1].csv", lambda text, _: text.encode(), True),
     "a space in the name": ("my lines.csv", lambda text, _: text.encode(), True),

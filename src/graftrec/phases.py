@@ -119,7 +119,7 @@ def train_plan(
         ended = read_ended(where, going) if going else None
         if ended is None:
             module, lines = begin(tree, protocol, phase, states)
-            module.log_every = int(tree["trainer"].get("log_every_n_steps", 50))
+            module.log_every = int(tree["trainer"].get("log_every_n_steps") or 50)  # null is Lightning's own
             start = start_of(where, going) if going else None
             known = lines, start, plan[:number], judged
             trainer, record = _fit(tree, protocol, module, phase, where, loggers, progress, *known)
