@@ -111,7 +111,7 @@ def test_every_yaml_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("verb", "settings"),
-    [("data", []), ("predict", ["run=somewhere"]), ("audit", ["audit.seeds=2", "trunk=mmoe", "++trunk.experts=3"])],
+    [("data", []), ("predict", ["run=."]), ("audit", ["audit.seeds=2", "trunk=mmoe", "++trunk.experts=3"])],
 )
 def test_the_other_verbs_compose(verb: str, settings: list[str]) -> None:
     assert problems_of_command(verb, settings, []) == []

@@ -397,4 +397,4 @@ def test_values_of_the_run_itself_are_checked(word: str) -> None:
 
 
 def test_the_task_of_a_prediction_can_be_chosen() -> None:
-    assert problems_of_command("predict", ["run=somewhere", "target_task=recommend"], []) == []
+    assert problems_of_command("predict", ["run=.", "target_task=recommend"], []) == []
