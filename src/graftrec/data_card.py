@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from graftrec.report.aside import tried
 from graftrec.report.screen import screen
 
 Card = Mapping[str, Any]
+DOMAINS = ("domain", "rows", "users", "items", "density", "repeats", "rows of the top 10 % items", "missing")
+LABELS = ("domain", "label", "kind", "mean", "missing")
+STREAMS = ("stream", "train", "val", "test", "labels")
+SHOWN = 60  # lines of a kind on the screen; card.json has them all
 
 
 def main(tree: Mapping[str, Any]) -> int:
@@ -34,9 +38,9 @@ def main(tree: Mapping[str, Any]) -> int:
     seconds = time.monotonic() - start
     card, console = protocol.full_card, screen()
     console.print(terminal.data_line(card, seconds))
-    for table in (_domains(card), _labels(card), _streams(protocol)):
-        if table.row_count:
-            console.print(table)
+    _table(console, DOMAINS, _domains(card))
+    _table(console, LABELS, _labels(card))
+    _table(console, STREAMS, _streams(protocol))
     _lines(console, card)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -47,61 +51,74 @@ def main(tree: Mapping[str, Any]) -> int:
     return 0
 
 
-def _domains(card: Card) -> Table:
+def _domains(card: Card) -> list[list[str]]:
     """One row per domain: how many, how dense, how skewed."""
-    table = _table("domain", "rows", "users", "items", "density", "repeats", "rows of the top 10 % items", "missing")
+    rows = []
     for name, domain in card["domains"].items():
         density = domain.get("density")
         top = domain.get("rows_of_top_items", {}).get("10 %")
         missing = ", ".join(f"{column} {share:.0%}" for column, share in domain["missing"].items())
         cells = [name, *(f"{domain[key]:,}" if key in domain else "" for key in ("rows", "users", "items"))]
         cells += [f"{density:.2%}" if density is not None else "", f"{domain.get('repeated_pairs', 0):,}"]
-        cells += [f"{top:.0%}" if top is not None else "", missing]
-        table.add_row(*map(_text, cells))
-    return table
+        rows.append([*cells, f"{top:.0%}" if top is not None else "", missing])
+    return rows
 
 
-def _labels(card: Card) -> Table:
+def _labels(card: Card) -> list[list[str]]:
     """One row per label and domain."""
-    table = _table("domain", "label", "kind", "mean", "missing")
+    rows = []
     for name, domain in card["domains"].items():
         for label, about in domain["labels"].items():
             mean = "" if about["mean"] is None else f"{about['mean']:.4g}"
-            table.add_row(*map(_text, [name, label, about["kind"], mean, f"{about['missing']:,}"]))
-    return table
+            rows.append([name, label, about["kind"], mean, f"{about['missing']:,}"])
+    return rows
 
 
-def _streams(protocol: Protocol) -> Table:
+def _streams(protocol: Protocol) -> list[list[str]]:
     """What a task can name as its stream."""
-    table = _table("stream", "train", "val", "test", "labels")
-    for name, stream in protocol.streams.items():
-        counts = [f"{stream.splits[split]:,}" for split in ("train", "val", "test")]
-        table.add_row(*map(_text, [name, *counts, ", ".join(label.name for label in stream.schema.labels)]))
-    return table
+    return [
+        [name, *(f"{stream.splits[split]:,}" for split in ("train", "val", "test")),
+         ", ".join(label.name for label in stream.schema.labels)]
+        for name, stream in protocol.streams.items()
+    ]  # fmt: skip
 
 
-def _table(*names: str) -> Table:
-    """Words left, numbers right."""
+def _table(console: Console, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Words left, numbers right; nothing where there is no row."""
+    if not rows:
+        return
     table = Table(box=None, padding=(0, 1))
     for name in names:
         words = name in ("domain", "stream", "label", "labels", "kind") or (name == "missing" and "density" in names)
         table.add_column(name, justify="left" if words else "right", overflow="fold")
-    return table
+    for row in rows[:SHOWN]:
+        table.add_row(*map(_text, row))
+    console.print(table)
+    _more(console, len(rows), f"rows of {names[0]}")
 
 
 def _lines(console: Console, card: Card) -> None:
     """What was left out, what to know, and the hash of each split."""
-    for reason, count in card["refused"].items():
-        console.print(_text(f"refused  {count:,} rows: {reason}", "yellow"))
-    for joined in card["joined"]:
-        console.print(_text(f"joined   {joined}"))
-    for stamp in card["stamps"]:
-        console.print(_text(f"stamp    {stamp}", "magenta"))
-    for note in card["notes"]:
-        console.print(_text(f"note     {note}"))
-    for name, domain in card["domains"].items():
-        hashes = "  ".join(f"{split} {value}" for split, value in domain["split_hashes"].items())
-        console.print(_text(f"split    {name}: {hashes}", "dim"))
+    splits = [
+        f"{name}: " + "  ".join(f"{split} {value}" for split, value in domain["split_hashes"].items())
+        for name, domain in card["domains"].items()
+    ]
+    refused = [f"{count:,} rows: {reason}" for reason, count in card["refused"].items()]
+    for kind, said, style in (
+        ("refused", refused, "yellow"),
+        ("joined", card["joined"], ""),
+        ("stamp", card["stamps"], "magenta"),
+        ("note", card["notes"], ""),
+        ("split", splits, "dim"),
+    ):
+        for line in said[:SHOWN]:
+            console.print(_text(f"{kind:8} {line}", style))
+        _more(console, len(said), f"lines of {kind}")
+
+
+def _more(console: Console, count: int, what: str) -> None:
+    if count > SHOWN:
+        console.print(_text(f"         and {count - SHOWN:,} more {what}, in card.json (out=FOLDER)", "dim"))
 
 
 def _text(words: str, style: str = "") -> Text:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from graftrec import data_card
 from graftrec.cli import main
 from graftrec.data.datasets.files import Files
+from graftrec.data.domains import domains_of
 from graftrec.data.protocols import base
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.data.sampling import Candidates, History
@@ -419,3 +422,42 @@ def test_any_times_can_be_drawn(times: list[int], unit: str, tmp_path: Path) -> 
         assert found["timeline"]["edges"][0] < found["timeline"]["edges"][-1]
         assert sum(found["timeline"]["counts"]["all"]) == 30
     size_of(plots.data_card(found, tmp_path / "card.png"))
+
+
+def test_many_domains_are_told_in_few_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What each has in common with any other, by one look; each pair would be 4,950 lines, and take minutes."""
+    count = 100
+    frame = pl.DataFrame({"domain": [f"d{at % count}" for at in range(20 * count)]}).with_row_index("row")
+    frame = frame.with_columns(
+        user=pl.when(pl.col("domain") == "d7").then(pl.lit("alone")).otherwise(pl.lit("everybody")),
+        item=pl.format("{}_{}", "domain", "row"),
+        time=1_500_000_000 + pl.col("row") * 1000,
+        click=pl.col("row") // 100 % 2,
+    )
+    frame.drop("row").write_csv(tmp_path / "many.csv")
+    words = f"dataset=files dataset.path={tmp_path}/many.csv dataset.name=many dataset.user=user dataset.item=item"
+    words += " dataset.time=time dataset.time_unit=s dataset.domain=domain dataset.labels={click: binary}"
+    code = main(
+        ["data", *re.split(r" (?=dataset)", words), "protocol=cross_domain", "split=time", "dataset.cache=off",
+         "candidates.min_users=0", f"out={tmp_path / 'card'}", f"hydra.run.dir={tmp_path / 'hydra'}"]
+    )  # fmt: skip
+    printed = capsys.readouterr().out.splitlines()
+    assert code == 0
+    assert len(printed) < 6 * data_card.SHOWN
+    assert any("and 40 more rows of domain, in card.json" in line for line in printed)
+    notes = json.loads((tmp_path / "card" / "card.json").read_text())["notes"]
+    common = [note for note in notes if "have in common" in note]
+    assert len(common) == count
+    assert "d0 and the other 99 domains have in common: 1 users" in common
+    assert "d7 and the other 99 domains have in common: nothing: only parameters are shared" in common
+
+
+def test_a_column_of_100000_values_is_no_domain(tmp_path: Path) -> None:
+    rows = 100_000
+    table = {"user": [1] * rows, "item": [2] * rows, "time": range(rows), "site": [f"s{at}" for at in range(rows)]}
+    pl.DataFrame(table).write_parquet(tmp_path / "sites.parquet")
+    files = Files(str(tmp_path / "sites.parquet"), **KEYS, domain="site", time_unit="s", name="sites")
+    begun = time.process_time()
+    with pytest.raises(UserError, match=r"dataset.domain: the column has 100,000 values, such as 's0', .*; 500 domain"):
+        domains_of(files.parts())
+    assert time.process_time() - begun < 10

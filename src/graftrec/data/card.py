@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -19,6 +20,7 @@ from graftrec.data.table import Interactions, distinct
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 OLDEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
+PAIRED = 10  # domains, of whose pairs each gets a line of its own
 STAGES = ("train", "val", "test")
 
 
@@ -265,24 +267,53 @@ def _doubles(domain: Domain, where: str) -> list[str]:
 
 
 def _overlaps(domains: Sequence[Domain]) -> list[str]:
+    """What each two domains have in common; where there are many, what each has in common with any other."""
+    own = [{kind: _ids(domain, kind) for kind in KINDS if domain.data.has(kind)} for domain in domains]
+    if len(domains) > PAIRED:
+        return [
+            f"{domain.name} and the other {len(domains) - 1} domains have in common: {_said(common)}"
+            for domain, common in zip(domains, _with_any(domains, own), strict=True)
+        ]
     found = []
-    for at, one in enumerate(domains):
-        for other in domains[at + 1 :]:
-            common = {}
-            for kind in KINDS:
-                if one.data.has(kind) and other.data.has(kind) and one.tables[kind] == other.tables[kind]:
-                    common[kind] = _common(one, other, kind)
-            said = ", ".join(f"{count:,} {kind}s" for kind, count in common.items() if count)
-            tail = said or "nothing: only parameters are shared"
-            found.append(f"{one.name} and {other.name} have in common: {tail}")
+    for (one, mine), (other, theirs) in itertools.combinations(zip(domains, own, strict=True), 2):
+        kinds = [kind for kind in KINDS if kind in mine and kind in theirs and one.tables[kind] == other.tables[kind]]
+        common = {kind: _common(mine[kind], theirs[kind]) for kind in kinds}
+        found.append(f"{one.name} and {other.name} have in common: {_said(common)}")
     return found
 
 
-def _common(one: Domain, other: Domain, kind: str) -> int:
-    raw = [d.keys(kind).gather(np.flatnonzero(np.bincount(d.take(d.data.keys[kind].codes)))) for d in (one, other)]
-    if raw[0].dtype != raw[1].dtype:  # as `Entities` compares them
-        raw = [keys.cast(pl.String) for keys in raw]
-    return int(raw[0].is_in(raw[1].implode()).sum())
+def _said(common: Mapping[str, int]) -> str:
+    said = ", ".join(f"{count:,} {kind}s" for kind, count in common.items() if count)
+    return said or "nothing: only parameters are shared"
+
+
+def _ids(domain: Domain, kind: str) -> pl.Series:
+    """Raw ids that the rows of a domain have."""
+    return domain.keys(kind).gather(np.flatnonzero(np.bincount(domain.take(domain.data.keys[kind].codes))))
+
+
+def _common(one: pl.Series, other: pl.Series) -> int:
+    if one.dtype != other.dtype:  # as `Entities` compares them
+        one, other = one.cast(pl.String), other.cast(pl.String)
+    return int(one.is_in(other.implode()).sum())
+
+
+def _with_any(domains: Sequence[Domain], own: Sequence[Mapping[str, pl.Series]]) -> list[dict[str, int]]:
+    """For each domain kind -> how many of its ids another domain has in the same table; by one look at all ids."""
+    found: list[dict[str, int]] = [{} for _ in domains]
+    for kind in KINDS:
+        ids = [
+            pl.DataFrame({"id": each[kind].cast(pl.String)}).with_columns(
+                at=pl.lit(at), table=pl.lit(domain.tables[kind])
+            )
+            for at, (domain, each) in enumerate(zip(domains, own, strict=True))
+            if kind in each
+        ]
+        if ids:
+            several = pl.len().over("table", "id") > 1
+            for at, count in pl.concat(ids).filter(several).group_by("at").len().iter_rows():
+                found[at][kind] = count
+    return found
 
 
 def _summed(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:

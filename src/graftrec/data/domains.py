@@ -14,11 +14,13 @@ import numpy.typing as npt
 import polars as pl
 
 from graftrec.data.joins import Joined, joined
+from graftrec.data.raw import shown
 from graftrec.data.seeds import derived, hashes, mixed, share
 from graftrec.data.table import Attributes, Interactions, Ints, distinct
 from graftrec.errors import DataError, UserError
 
 KINDS = ("user", "item")
+MOST = 500  # domains that a column may tell apart: each gets streams, and often tables, of its own
 LONGEST = 60  # letters of a domain's name, which files and tasks are named by
 
 
@@ -94,7 +96,8 @@ def domains_of(parts: Mapping[str, Interactions]) -> list[Domain]:
     """Domains of a dataset: its parts, or what the column ``domain`` tells apart; in the order of their names.
 
     Raises:
-        UserError: two values of the column that would have the same name. DataError: two parts are the same data.
+        UserError: more than `MOST` values, or two that would have the same name. DataError: two parts are the same
+        data.
     """
     if len(parts) > 1:
         for one, other in itertools.combinations(parts, 2):
@@ -107,17 +110,25 @@ def domains_of(parts: Mapping[str, Interactions]) -> list[Domain]:
     if not data.has("domain"):
         return [Domain("", data, _kept(data))]
     ids = data.keys["domain"]
+    rows = np.arange(data.size) if data.kept is None else np.flatnonzero(data.kept)
+    rows = rows[np.argsort(ids.codes[rows], kind="stable")]  # of one domain together, and in their order there
+    bounds = np.searchsorted(ids.codes[rows], np.arange(len(ids.keys) + 1))
+    count = int((np.diff(bounds) > 0).sum())
+    if count > MOST:
+        raise UserError(
+            f"dataset.domain: the column has {count:,} values, such as {', '.join(map(shown, ids.keys.head(3)))}; "
+            f"{MOST} domains can be told apart: name a column with fewer, or make this one a feature of kind id"
+        )
     found: dict[str, str] = {}
     domains = []
-    for value in ids.keys.sort():
-        here = ids.codes == ids.keys.index_of(value)
-        at = np.flatnonzero(here if data.kept is None else here & data.kept)
-        name = slug(str(value))
+    for code in ids.keys.arg_sort():
+        value = str(ids.keys[code])
+        name = slug(value)
         if name in found:
             raise UserError(f"dataset.domain: '{found[name]}' and '{value}' would both be the domain '{name}'")
-        found[name] = str(value)
-        if len(at):
-            domains.append(Domain(name, data, at))
+        found[name] = value
+        if bounds[code] < bounds[code + 1]:
+            domains.append(Domain(name, data, rows[bounds[code] : bounds[code + 1]]))
     return domains
 
 
