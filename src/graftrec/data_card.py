@@ -14,8 +14,7 @@ from rich.text import Text
 
 from graftrec.assemble import protocol_of
 from graftrec.data.protocols.base import Protocol
-from graftrec.errors import UserError
-from graftrec.files import whole
+from graftrec.files import whole, writing
 from graftrec.report import plots, terminal
 from graftrec.report.aside import tried
 from graftrec.report.screen import screen
@@ -29,9 +28,16 @@ SHOWN = 60  # lines of a kind on the screen; card.json has them all
 
 def main(tree: Mapping[str, Any]) -> int:
     """Print the data card, and write it as JSON and as plots into the folder ``out``."""
-    out = None if tree["out"] is None else Path(tree["out"])
-    if out is not None and out.exists() and not out.is_dir():
-        raise UserError(f"out: {out} is a file; name a folder, or out=null to write nothing")
+    if tree["out"] is None:
+        _show(tree, None)
+        return 0
+    out = Path(tree["out"])
+    with writing(out, "name another folder with out, or out=null to write nothing"):
+        _show(tree, out)
+    return 0
+
+
+def _show(tree: Mapping[str, Any], out: Path | None) -> None:
     start = time.monotonic()
     protocol = protocol_of(tree)
     protocol.prepare([])
@@ -43,12 +49,10 @@ def main(tree: Mapping[str, Any]) -> int:
     _table(console, STREAMS, _streams(protocol))
     _lines(console, card)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         with whole(out / "card.json") as draft:
             draft.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         failed = tried({"card.png": lambda: plots.data_card(card, out / "card.png")})
         console.print(f"card     {out / 'card.json'}" + ("" if failed else f"  {out / 'card.png'}"), highlight=False)
-    return 0
 
 
 def _domains(card: Card) -> list[list[str]]:

@@ -20,7 +20,7 @@ from graftrec.data.domains import slug
 from graftrec.data.file_columns import PARTS
 from graftrec.data.file_settings import TAKEN
 from graftrec.errors import UserError
-from graftrec.files import whole
+from graftrec.files import whole, writing
 from graftrec.plain import plain, say
 
 NAMES = {
@@ -192,7 +192,7 @@ def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
     taken = [str(folder / file) for file in texts if os.path.lexists(folder / file)]
     if taken:
         raise UserError([f"{file} is there already; choose another --out" for file in taken])
-    with ExitStack() as drafts:  # all of them or none
+    with writing(folder, "choose another --out"), ExitStack() as drafts:  # all of them or none
         for file, text in texts.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             drafts.enter_context(whole(folder / file)).write_text(text + "\n", encoding="utf-8")

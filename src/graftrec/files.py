@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,29 @@ def whole(path: Path, lasting: bool = False) -> Iterator[Path]:
         raise
     finally:
         remove(draft)
+
+
+@contextmanager
+def writing(folder: Path, advice: str) -> Iterator[None]:
+    """Make a folder for what follows to write into, which goes again if that fails and nothing is in it.
+
+    Raises:
+        UserError: nothing can be written there, which is known at once: with the path, and with ``advice``.
+    """
+    new = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        yield
+    except BaseException as error:
+        for path in new:
+            with suppress(OSError):  # something is in it
+                remove(path)
+        if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename is not None:
+            about = Path(os.fsdecode(error.filename))
+            if about in folder.parents or about.is_relative_to(folder):
+                raise UserError(f"{folder} cannot be used: {error.strerror} ({about}); {advice}") from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

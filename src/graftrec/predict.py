@@ -10,7 +10,7 @@ from graftrec.config import problems_of_tree
 from graftrec.csv_safe import guarded
 from graftrec.data.readers import CSV, PACKED, PARQUET, read, words
 from graftrec.errors import DataError, UserError
-from graftrec.files import whole
+from graftrec.files import whole, writing
 from graftrec.plain import say
 from graftrec.recommender import Recommender
 
@@ -22,16 +22,18 @@ def main(tree: Mapping[str, Any]) -> int:
     if problems := problems_of_tree(tree):
         raise UserError(problems)
     out = Path(tree["out"] or Path(tree["run"]) / "predictions.parquet")
+    if out.is_dir():
+        raise UserError(f"out: {out} is a folder; name a file")
     given = _users(tree["users"])
-    recommender = Recommender.load(tree["run"], tree["target_task"])
-    users = recommender.users(tree["at"]) if given is None else given
-    frame = recommender.recommend(users, tree["k"], tree["seen"], tree["at"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with whole(out) as draft:
-        if out.suffix == ".parquet":
-            frame.write_parquet(draft)
-        else:
-            (frame if tree["formulas"] else guarded(frame)).write_csv(draft)
+    with writing(out.parent, "name another file with out"):
+        recommender = Recommender.load(tree["run"], tree["target_task"])
+        users = recommender.users(tree["at"]) if given is None else given
+        frame = recommender.recommend(users, tree["k"], tree["seen"], tree["at"])
+        with whole(out) as draft:
+            if out.suffix == ".parquet":
+                frame.write_parquet(draft)
+            else:
+                (frame if tree["formulas"] else guarded(frame)).write_csv(draft)
     say(f"{len(frame):,} rows for {len(users):,} users in {out}")
     if strangers := recommender.strangers(users):
         more = ", ..." if len(strangers) > SHOWN else ""
