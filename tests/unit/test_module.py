@@ -626,3 +626,21 @@ def test_a_checkpoint_that_is_not_there_or_is_code_is_bad_data(tmp_path: Path) -
     torch.save({"state_dict": {}, "hyper_parameters": {"config": Path("/")}}, tmp_path / "code.ckpt")
     with pytest.raises(DataError, match="CKPT-002"):
         configuration(tmp_path / "code.ckpt")
+
+
+@pytest.mark.parametrize("stage", ["validation", "test"])
+def test_scores_that_are_no_numbers_end_an_evaluation_with_the_name_of_their_task(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ranking among NaN would be a score that means nothing."""
+    model = module(Uncertainty(list(ROLES_OF)))
+    model.eval()
+    head = model.task("recommend").head
+    monkeypatch.setattr(type(head), "forward", lambda self, *given: torch.full((1, 1), math.nan))
+
+    def evaluate() -> None:
+        for number, batch in enumerate(evaluation()):
+            getattr(model, f"{stage}_step")(batch, number)
+
+    with torch.no_grad(), pytest.raises(DataError, match=r"TRAIN-002.*recommend.* NaN"):
+        evaluate()

@@ -704,3 +704,16 @@ def test_a_schema_has_the_tables_that_its_streams_need(shop: Shop) -> None:
                 assert int(batch[label.name].max()) < label.classes
         if stream.cross:
             assert batch["cross"].shape == (*batch["candidate"].shape, len(stream.cross))
+
+
+def test_more_negatives_than_memory_holds_are_refused_by_name(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is drawn: the sample that scales are fitted on would take as much as a batch."""
+    monkeypatch.setattr("graftrec.data.protocols.base.memory", lambda: 10_000_000_000)
+    made = made_of(CrossDomain, shop, **{**SETTINGS, "negatives": 2_000_000})
+    with pytest.raises(
+        UserError, match=r"candidates.negatives=2,000,000: [\d,]+ rows .* GB.*this machine has 10 GB; set"
+    ):
+        made.prepare(["baskets"])
+    assert not made.streams
+    made.prepare(["pairs"])  # which draw none
+    made_of(CrossDomain, shop, **{**SETTINGS, "negatives": 100}).prepare(["baskets"])

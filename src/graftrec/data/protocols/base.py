@@ -23,12 +23,15 @@ from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Parts, Split, fingerprint
 from graftrec.data.splits.by_time import ByTime
 from graftrec.data.streams.base import StreamData
+from graftrec.data.streams.baskets import SAMPLE
 from graftrec.data.streams.sequences import SequenceRows
 from graftrec.data.table import Interactions, Ints, distinct
 from graftrec.data.vocab import Vocabulary
 from graftrec.errors import DataError, UserError
+from graftrec.machine import memory
 from graftrec.schema import Schema, Table
 
+A_CANDIDATE = 64  # bytes that one takes in a batch: ids, labels, keys to be looked up and cross columns
 LARGE = 3_000_000  # rows, from which on a run's card leaves out what takes seconds
 
 
@@ -108,6 +111,9 @@ class Protocol(pl.LightningDataModule, ABC):
         chosen, judged = wanted or list(offered), None if judged is None else set(judged)
         tables = {id(offered[name].data): offered[name].data for name in chosen if name.rpartition("/")[2] == "rows"}
         DataError.raise_all([problem for data in tables.values() for problem in _unanswered(data)])
+        if any(name.rpartition("/")[2] == "baskets" for name in chosen):
+            sample = min(SAMPLE, max(domain.size for domain in domains))
+            check_memory(self.candidates, max(self.batch_size, sample))
         parts = self.divide(domains)
         kinds = [[name.removeprefix(d.prefix) for name in chosen if offered[name] is d] for d in domains]
         self._made = Prepared(domains, parts, kinds, self.history, self.candidates, self.split.seed)
@@ -238,6 +244,17 @@ def offers(domain: Domain) -> list[str]:
     if not domain.data.has("time"):
         kinds = [kind for kind in kinds if kind != "sequences"]
     return kinds + (["rows"] if domain.data.labels else [])
+
+
+def check_memory(candidates: Candidates, rows: int) -> None:
+    """UserError where so many rows with all their candidates need more than the machine's memory."""
+    needed, there = rows * (candidates.negatives + candidates.chunk) * A_CANDIDATE, memory()
+    if there is not None and needed > there:
+        raise UserError(
+            f"candidates.negatives={candidates.negatives:,}: {rows:,} rows at once with so many candidates "
+            f"needs about {needed / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f} GB; set fewer of them, or a "
+            "smaller protocol.batch_size"
+        )
 
 
 def _unanswered(data: Interactions) -> list[DataError]:

@@ -20,6 +20,7 @@ from graftrec.data.streams.ranked import Catalogue
 from graftrec.data.table import distinct
 from graftrec.schema import Edges, Feature, Label, Stream
 
+SAMPLE = 1024  # rows that the scale of numbers is fitted on, each with all its candidates
 NUMBERS = ("lines", "lines_30", "days_since")
 
 
@@ -123,7 +124,7 @@ class BasketRows(StreamData):
         if not self.rows:
             self.sample = {}
             return
-        batch = self.draw_sample(seed, 1024)  # rows, each with all its candidates
+        batch = self.draw_sample(seed, SAMPLE)
         numbers = torch.stack([batch[name] for name in self._numbers], -1)
         for key, values in (("numbers", numbers), ("cross", batch["cross"].flatten(0, 1))):
             if len(values) < 2 or not values.shape[1]:
