@@ -26,7 +26,7 @@ ALLOWED = {  # package or module -> what it may import of graftrec, and of other
     "tasks": ({"schema", "batch", "heads", "losses", "metrics", "tasks"}, NETWORK),
     "transfer": ({"schema", "batch", "errors", "nn", "losses", "optimizers", "tasks", "transfer"}, NETWORK),
     "data": (
-        {"schema", "batch", "data", "errors", "files"},
+        {"schema", "batch", "data", "errors", "files", "machine", "redaction"},
         {"torch", "pyarrow", "polars", "numpy", "pytorch_lightning"},
     ),
     "sharding.py": (set(), {"torch", "pytorch_lightning"}),

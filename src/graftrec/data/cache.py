@@ -22,6 +22,7 @@ from graftrec.data.encode import mapped
 from graftrec.data.table import Attributes, Column, Ids, Interactions, Lists
 from graftrec.errors import UserError
 from graftrec.files import remove
+from graftrec.redaction import shown
 
 VERSION = 3  # of the layout; another one is another folder
 ARRAYS = ("time", "split", "event", "weight", "codes", "values", "answers", "kept")
@@ -118,9 +119,10 @@ def store(data: Interactions, folder: Path) -> None:
         if known is not None:
             known.frame.write_parquet(folder / f"{kind}.parquet")
     meta = {
-        "name": data.name, "size": data.size, "clock": data.clock, "behaviours": data.behaviours, "ids": data.ids,
-        "numbers": data.numbers, "labels": data.labels, "unique": data.unique, "refused": data.refused,
-        "notes": data.notes, "stamps": data.stamps, "arrays": arrays, "keys": list(data.keys),
+        "name": shown(data.name), "size": data.size, "clock": data.clock, "behaviours": data.behaviours,
+        "ids": data.ids, "numbers": data.numbers, "labels": data.labels, "unique": data.unique,
+        "refused": data.refused, "notes": list(map(shown, data.notes)), "stamps": data.stamps,
+        "arrays": arrays, "keys": list(data.keys),
         "lists": list(data.lists), "vectors": list(data.vectors), "texts": list(data.texts),
         "columns": {name: asdict(column) for name, column in data.columns.items()},
         "attributes": {

@@ -643,3 +643,15 @@ def test_a_draft_becomes_the_folder_at_the_end(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == [folder.name]
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
     assert (tmp_path / "made" / "x").read_text() == "half"
+
+
+def test_a_secret_in_the_name_of_a_dataset_is_not_in_its_cache(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the folder's name nor in what lies in it; the cache serves all the same."""
+    monkeypatch.setenv("SHOP_TOKEN", "canary-4711")
+    read = dataset(source, name="mine-canary-4711").read()
+    assert read.folder is not None
+    assert read.folder.name.startswith("mine-___-")
+    assert dataset(source, name="mine-canary-4711").read().folder == read.folder
+    paths = list(read.folder.parent.rglob("*"))
+    assert not [path for path in paths if "canary-4711" in path.name]
+    assert not [path for path in paths if path.is_file() and b"canary-4711" in path.read_bytes()]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from graftrec import redaction
 from graftrec.data import cache, file_attributes, file_columns, readers, typed
 from graftrec.data.clean import cored, deduplicated
 from graftrec.data.datasets.base import Dataset
@@ -155,7 +156,8 @@ class Files(Dataset):
             return self._read(None)
         meaning = {key: value for key, value in vars(self).items() if key != "cache"}
         meaning |= {"features": {name: asdict(column) for name, column in self.features.items()}}
-        folder = root / f"{self.name}-{cache.fingerprint([*files, *known], meaning)}"
+        name = redaction.shown(self.name).replace("*", "_")  # which a reader of a path would take for a pattern
+        folder = root / f"{name}-{cache.fingerprint([*files, *known], meaning)}"
         found = cache.load(folder)
         if found is None:
             with cache.draft(folder) as draft:
