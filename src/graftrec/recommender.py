@@ -173,7 +173,7 @@ class Recommender:
         for low in range(0, len(items), step):
             part = slice(low, low + step)
             candidate = candidates(self.module.encoder, stream, items[part], known)[None]
-            yield self.module.task(self.task)(z, candidate, cross if cross is None else cross[:, part]).float()
+            yield self.module.task(self.task)(z, candidate, cross if cross is None else cross[:, part], part).float()
 
     @torch.no_grad()
     def _best(self, users: Tensor, k: int, seen: bool, at: At) -> tuple[Tensor, Tensor]:

@@ -19,17 +19,25 @@ from graftrec.recommender import Recommender
 
 ROLES = ("source", "target", "shared")
 Compose = Callable[[list[str]], dict[str, Any]]
-TASKS = {"recommend": ["trunk=shared_bottom"], "next_item": ["trunk=sasrec"]}
+BIAS = "++target.next_item.item_bias=true"
+TASKS = {
+    "recommend": ["trunk=shared_bottom"],
+    "next_item": ["trunk=sasrec"],
+    "next_item and a bias of each item": ["trunk=sasrec", BIAS],
+}
 
 
 @pytest.fixture(params=list(TASKS))
 def made(request: pytest.FixtureRequest, compose: Compose, shop_settings: list[str]) -> Recommender:
-    name = request.param
-    roles = ["task@source=[]", f"task@target=[{name}]", "task@shared=[]"]
-    tree = compose([*shop_settings, *TASKS[name], *roles, "++encoder.width=8"])
+    name = request.param.split()[0]
+    roles = [f"task@target=[{name}]", "task@source=[]", "task@shared=[]"]
+    tree = compose([*shop_settings, *roles, *TASKS[request.param], "++encoder.width=8"])
     protocol = protocol_of(tree)
     protocol.prepare(streams_of(tree))
-    return Recommender(assemble(tree, protocol, ROLES, 0), protocol, name)
+    module = assemble(tree, protocol, ROLES, 0)
+    if BIAS in TASKS[request.param]:
+        torch.nn.init.normal_(module.get_parameter(f"tasks.{name}.item_bias"))
+    return Recommender(module, protocol, name)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from graftrec.metrics.pointwise import Value
 from graftrec.schema import Label
 
 T = TypeVar("T")
+WHOLE = slice(None)  # of a catalogue
 Reads = Literal["trunk", "encoder", "positions"]
 
 
@@ -92,10 +93,15 @@ class Task(nn.Module, ABC):
         """How many logits the head gives a row: one for each class of a category or column of a `joint` label."""
         return label.classes
 
-    def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None, part: slice = WHOLE
+    ) -> Tensor:
         """Logits: the head's, above what the training labels say on average.
 
         Positions z (B, L, D), each with one candidate (B, L, D), are rows of their own: logits (B, L).
+
+        Args:
+            z, candidate, cross: see `Head`. part: of the catalogue, which the candidates are a block of.
         """
         if z.ndim == 3:
             each = None if candidate is None else candidate.flatten(0, 1)[:, None]

@@ -17,7 +17,7 @@ from graftrec.losses.base import Loss, everywhere
 from graftrec.losses.catalogue import catalogue_softmax, loss_on_lists
 from graftrec.losses.info_nce import InfoNce
 from graftrec.schema import Label
-from graftrec.tasks.base import known
+from graftrec.tasks.base import WHOLE, known
 from graftrec.tasks.ranking import RankingTask
 
 Drawn = Literal["uniform", "popularity", "batch"]
@@ -102,10 +102,12 @@ class NextItem(RankingTask):
         self.relevant = "relevant" if column == "next" else f"{column}_relevant"
         self.judge_at(k, at)
 
-    def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
-        """Logits (B, N) of z (B, D) and the catalogue (1, N, D)."""
+    def forward(
+        self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None, part: slice = WHOLE
+    ) -> Tensor:
+        """Logits (B, N) of z (B, D) and the catalogue (1, N, D), or of a ``part`` of it."""
         logits: Tensor = self.dot(z, candidate)
-        return logits if self.item_bias is None else logits + self.item_bias
+        return logits if self.item_bias is None else logits + self.item_bias[part]
 
     def predict(self, logits: Tensor) -> Tensor:
         return logits.float().softmax(-1)

@@ -12,7 +12,7 @@ from graftrec.losses.base import Loss
 from graftrec.metrics.of_rows import ordered_of_rows
 from graftrec.metrics.pointwise import Value, ordered
 from graftrec.schema import Label
-from graftrec.tasks.base import Reads
+from graftrec.tasks.base import WHOLE, Reads
 from graftrec.tasks.rows import RowTask
 
 
@@ -65,7 +65,9 @@ class Ordinal(RowTask):
         down = nn.functional.softplus(self.gaps).cumsum(-1)
         return self.first - torch.cat((down.new_zeros(1), down))
 
-    def forward(self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, candidate: Tensor | None = None, cross: Tensor | None = None, part: slice = WHOLE
+    ) -> Tensor:
         g: Tensor = self.head(z)  # (B,)
         return g[:, None] + self.biases
 
