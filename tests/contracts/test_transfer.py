@@ -22,9 +22,10 @@ from graftrec.config import arguments
 from graftrec.data.protocols.base import Protocol
 from graftrec.errors import UserError
 from graftrec.module import GraftModule
+from graftrec.nn.stream_norm import StreamNorm
 from graftrec.phases import train_plan, twin_plan
 from graftrec.report.progress import PhaseProgress
-from graftrec.sharding import load
+from graftrec.sharding import load, state_of
 from graftrec.transfer.base import Phase, Transfer
 from graftrec.transfer.carry import carry
 from graftrec.transfer.rows import NewRowsOnly
@@ -128,6 +129,42 @@ def test_a_carry_over_that_finds_nothing_is_refused(
         other = {name: torch.zeros(*values.shape, 1) for name, values in state.items()}
         with pytest.raises(UserError, match=r"carry-over loaded nothing: .*mismatched in shape: "):
             begin(tree, protocol, phase, {phase.start_from: other})
+
+
+NORMED = ["trunk=star"]  # with running means
+STILL = {"LinearProbe"}  # the head learns, on what stays as it is
+
+
+@pytest.mark.parametrize("cls", classes("transfer"), ids=lambda cls: cls.__name__)
+def test_running_means_rest_where_all_that_reads_them_does(
+    cls: type[Transfer], compose: Compose, shop_settings: list[str]
+) -> None:
+    tree = compose([*CROSSING, *shop_settings, *NORMED, *NEEDS.get(cls.__name__, [])])
+    protocol = protocol_of(tree)
+    protocol.prepare(streams_of(tree))
+    states: dict[str, Any] = {}
+    for phase in quick(cls):
+        module = begin(tree, protocol, phase, states)[0]
+        states[phase.name] = state_of(module)
+        learns = {name.split(".")[0] for name, part in module.named_parameters() if part.requires_grad}
+        rests = not learns & {"trunk", "tasks"} or (cls.__name__ in STILL and "trunk" not in learns)
+        norms = [part for part in module.modules() if isinstance(part, StreamNorm)]
+        assert norms
+        assert all(part.training != rests for part in norms), phase.name
+
+
+@pytest.mark.parametrize("name", ["CVAR", "MWUF", "MetaEmbedding"])
+def test_vectors_of_new_items_learn_and_nothing_else_moves(
+    name: str, protocol: Protocol, compose: Compose, shop_settings: list[str], tmp_path: Path
+) -> None:
+    (cls,) = [cls for cls in classes("transfer") if cls.__name__ == name]
+    tree = compose([*CROSSING, *shop_settings, *NORMED, *NEEDS.get(name, [])])
+    first, second = quick(cls)
+    train_plan(tree, protocol, [first, second], tmp_path, [], progress)
+    before, after = (weights(folder / "best.ckpt") for folder in (tmp_path / first.name, tmp_path))
+    moved = [key for key, values in after.items() if key not in before or not torch.equal(before[key], values)]
+    assert moved
+    assert all(key.startswith("encoder.generators.") for key in moved), moved
 
 
 @pytest.mark.parametrize("cls", classes("transfer"), ids=lambda cls: cls.__name__)

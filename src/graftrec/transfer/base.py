@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graftrec.batch import Batch
+from graftrec.nn.stream_norm import StreamNorm
 from graftrec.tasks.base import Task
 
 ROLES = ("source", "target", "shared")
@@ -142,6 +143,20 @@ def changeable(model: nn.Module) -> nn.Module:
             f"the trunk {name} takes steps on its own weights for each row, and would on what is put there."
         )
     return trunk
+
+
+def only(model: nn.Module, prefix: str) -> None:
+    """Let nothing of a model learn but parameters under ``prefix``: running means rest as well as weights."""
+    for name, part in model.named_parameters():
+        part.requires_grad_(name.startswith(prefix))
+    norms_rest(model)
+
+
+def norms_rest(model: nn.Module) -> None:
+    """Norms with running means take these in training as well, and leave them as they are."""
+    for part in model.modules():
+        if isinstance(part, StreamNorm):
+            part.eval()
 
 
 def share(model: nn.Module) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one
+from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one, only
 from graftrec.transfer.users import encoder_of
 
 GENERATORS = "encoder.generators."
@@ -50,8 +50,8 @@ class Shown(Means):
     def build(self, model: nn.Module) -> None:
         encoder = encoder_of(model)
         encoder.id_dropout, encoder.content_dropout, encoder.hides = self.share, 0.0, "id"
-        for name, part in model.named_parameters() if self.alone else ():
-            part.requires_grad_(name.startswith(GENERATORS))
+        if self.alone:
+            only(model, GENERATORS)
 
     def start(self, model: nn.Module, past: Past) -> None:
         if not any(name.startswith(GENERATORS) for name, _ in model.named_parameters()):

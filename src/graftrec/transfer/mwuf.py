@@ -13,7 +13,7 @@ from graftrec.nn.encoder import Encoder
 from graftrec.nn.generators import Generator, Warmed
 from graftrec.schema import Table
 from graftrec.tasks.base import Task
-from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one
+from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one, only
 from graftrec.transfer.users import encoder_of
 
 WARMED = "encoder.generators."
@@ -185,8 +185,7 @@ def stand_in(model: nn.Module, table: str, make: Callable[[Table, int], Generato
     made = make(meaning, encoder.width).to(encoder.tables.block.device)
     encoder.generators[table.replace(".", "_")] = made
     encoder.id_dropout, encoder.content_dropout, encoder.hides, encoder.hidden = 1.0, 0.0, "id", table
-    for name, part in model.named_parameters():
-        part.requires_grad_(name.startswith(WARMED))
+    only(model, WARMED)
 
 
 def known_rows(encoder: Encoder, table: str, rows: Tensor, rare: Tensor) -> Tensor:

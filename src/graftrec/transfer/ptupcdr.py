@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graftrec.batch import Batch
 from graftrec.nn.tables import Change
 from graftrec.tasks.base import Task
-from graftrec.transfer.base import SHARED, Means, Past, Phase, Transfer, at_least_one
+from graftrec.transfer.base import SHARED, Means, Past, Phase, Transfer, at_least_one, norms_rest
 from graftrec.transfer.rows import SeenRows, tables_of
 from graftrec.transfer.users import Shared, encoder_of
 
@@ -112,6 +112,9 @@ class Bridges(Means):
 
     def __init__(self, phase: str, there: SeenRows, here: SeenRows, chosen: Chosen, hidden: int) -> None:
         self.phase, self.there, self.here, self.chosen, self.hidden = phase, there, here, chosen, hidden
+
+    def build(self, model: nn.Module) -> None:
+        norms_rest(model)
 
     def start(self, model: nn.Module, past: Past) -> None:
         users, tables = Shared(model, past, self.phase), tables_of(model)
