@@ -83,6 +83,29 @@ def test_all_that_is_added_learns_in_every_step(cls: type[Trunk], means: Means) 
         assert part.grad.any() or name.endswith("bias"), name
 
 
+PRICED = {"CoNet": {"sparse": 0.5}, "SNR": {"sparsity": 0.5}}  # trunks with a loss of their weights alone, at a price
+
+
+@pytest.mark.parametrize("means", [LowRankChanges(RANK, 4.0), Bottlenecks(WIDTH, ())], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("cls", CHANGED, ids=lambda cls: cls.__name__)
+def test_the_loss_of_weights_alone_is_of_the_weights_that_are_read(cls: type[Trunk], means: Means) -> None:
+    torch.manual_seed(0)
+    made = Model(make(cls, **KNOWN, **PRICED.get(cls.__name__, {})))
+    trunk = made.trunk
+    assert isinstance(trunk, Trunk)
+    before = trunk.penalty()
+    assert (before is not None) == (cls.__name__ in PRICED)
+    if before is None:
+        return
+    means.build(made)
+    torch.testing.assert_close(trunk.penalty(), before.detach(), check_stride=False)
+    moved({name: part for name, part in made.trunk.named_parameters() if part.requires_grad})
+    changed = trunk.penalty()
+    assert changed is not None
+    means.finish(made)
+    torch.testing.assert_close(trunk.penalty(), changed)  # what is merged is priced as it was
+
+
 @pytest.mark.parametrize("cls", classes("interactions"), ids=lambda cls: cls.__name__)
 def test_low_rank_changes_reach_every_matrix_of_an_interaction(cls: type[Interaction]) -> None:
     torch.manual_seed(0)

@@ -35,5 +35,5 @@ def mlp(in_dim: int, hidden: Sequence[int], dropout: float = 0.0) -> nn.Sequenti
 
 
 def last_linear(net: nn.Sequential) -> nn.Module:
-    """The last linear layer of what `mlp` made, or what an adapter put in its place; a ReLU and dropout follow it."""
+    """The last linear layer of what `mlp` made; a ReLU and dropout follow it."""
     return net[-3]

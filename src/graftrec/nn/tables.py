@@ -237,10 +237,11 @@ class Change(nn.Module, ABC):
 
 
 class LowRankRows(Change):
-    """A change of rows (N, D): scale * a B, with a (N, rank) of zeros and B (rank, D)."""
+    """A change of rows (N, D): scale * a B, with a (N, rank) of zeros and B (rank, D), rank at most N and D."""
 
     def __init__(self, rows: int, width: int, rank: int, scale: float, sparse: bool) -> None:
         super().__init__()
+        rank = min(rank, rows, width)
         self.scale, self.sparse = scale, sparse
         self.a = nn.Parameter(torch.zeros(rows, rank))
         self.b = nn.Parameter(torch.randn(rank, width))

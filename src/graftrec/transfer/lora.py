@@ -17,8 +17,8 @@ class LoRA(Transfer):
 
     E. Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022, https://arxiv.org/abs/2106.09685,
     section 4.1: A is drawn and B is 0, so the model is the source's at first. Of a table of N rows E becomes E + (alpha
-    / r) A B with A (N, r) of zeros, so that a step costs what its rows cost. At the end all is merged: the model that
-    serves is of the size that it was.
+    / r) A B with A (N, r) of zeros, so that a step costs what its rows cost; tables of one width share B. At the end
+    all is merged: the model that serves is of the size that it was.
 
     Where we differ: every matrix of encoder, interaction and trunk is changed, whoever holds it: of dense, recurrent
     and embedding layers, of experts each by itself, and bare ones (there: attention alone). W_q, W_k and W_v of one

@@ -52,7 +52,7 @@ class CoNet(Trunk):
         self.networks = Experts(max(1, len(self.tasks)), in_dim, hidden, dropout)
         sizes = itertools.pairwise([in_dim, *hidden])
         self.crossings = nn.ModuleList(nn.Linear(i, o, bias=False) for i, o in sizes)
-        for crossing in self.crossings.parameters():
+        for crossing in self._h():
             nn.init.normal_(crossing, std=0.01)
         self.out_dim = hidden[-1]
 
@@ -67,7 +67,11 @@ class CoNet(Trunk):
         """``sparse`` times the sum of all |H|."""
         if not self.sparse:
             return None
-        return self.sparse * torch.stack([crossing.abs().sum() for crossing in self.crossings.parameters()]).sum()
+        return self.sparse * torch.stack([crossing.abs().sum() for crossing in self._h()]).sum()
+
+    def _h(self) -> list[Tensor]:
+        """H of each layer as it is read, with what a transfer strategy adds to it."""
+        return [crossing.weight for crossing in self.crossings if isinstance(crossing, nn.Linear)]
 
     def meeting(self) -> nn.Module:
         return self.networks.layers[-1]

@@ -286,6 +286,22 @@ def test_rows_of_several_ids_are_changed_as_single_ones() -> None:
     torch.testing.assert_close(tables.gather(ids)[0, 0], one)
 
 
+@pytest.mark.parametrize(("items", "rank"), [(6, D), (3, 3)])
+def test_a_change_of_rows_is_no_wider_than_they_are_and_reaches_any_other_rows(items: int, rank: int) -> None:
+    tables = Tables({"item": items}, D)
+    wanted = draw(items, D)
+    with torch.no_grad():
+        change = wanted - tables.block
+        tables.adapt(1_000, 0.5)
+        a, b = tables.get_parameter("low.4.a"), tables.get_parameter("low.4.b")
+        assert (a.shape, b.shape) == ((items, rank), (rank, D))
+        left, sizes, right = torch.linalg.svd(change, full_matrices=False)
+        a.copy_(left * sizes / 0.5)
+        b.copy_(right)
+    tables.merge()
+    torch.testing.assert_close(tables.block.detach(), wanted)
+
+
 @pytest.mark.parametrize("layer", [nn.Linear(3, 5), BatchedLinear(2, 3, 5)])
 def test_a_bottleneck_changes_nothing_at_first_and_then_its_layers_output(layer: nn.Linear | BatchedLinear) -> None:
     x = draw(7, 3)
