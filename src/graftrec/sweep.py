@@ -22,7 +22,7 @@ from graftrec.overrides import loader_of
 from graftrec.plain import tell
 from graftrec.redaction import words
 from graftrec.report import aside
-from graftrec.trial import default_storage
+from graftrec.trial import default_storage, unusable
 
 AT_ONCE = 20  # jobs that Hydra composes before the first of them begins, which takes 0.1 s each
 STEADY = "hydra_plugins.graftrec_joblib.launcher.SteadyJoblibLauncher"
@@ -92,14 +92,19 @@ class Sweep:
         return shlex.join([*before, *words(job.settings), *after])
 
     def _study(self) -> Any:
-        """The Optuna study, where there is one."""
+        """The Optuna study, where there is one; what its jobs came to is shown without it as well."""
         if self.study is None:
             return None
         import optuna
 
-        return optuna.load_study(
-            study_name=self.study["study_name"], storage=self.study["storage"] or default_storage(self.folder)
-        )
+        name, storage = self.study["study_name"], self.study["storage"] or default_storage(self.folder)
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+            study.get_trials()
+            return study
+        except Exception as error:  # of SQLite, SQLAlchemy, Optuna or JSON, by where the damage is
+            tell(f"graftrec: the sweep's report is without its study: {unusable(name, storage, error)}")
+            return None
 
 
 def _ended(entry: ledger.Entry) -> ledger.Entry:

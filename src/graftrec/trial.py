@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from graftrec.config import near
+from graftrec.plain import tell
+from graftrec.redaction import shown
 
 VARIABLE = "GRAFTREC_TRIAL"  # the environment reaches every process of a job
+ANEW = "move it away, and the same command begins the search anew: what it has finished is not trained again"
+MENDS = {  # what SQLite says of a study that is not damaged -> what to do
+    "database is locked": "another program has locked it: end that one, and the same command goes on",
+    "is full": "the disk is full: make room, and the same command goes on",
+    "readonly database": "it was removed or may not be written: put it right, and the same command goes on",
+}
 
 
 def part(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
@@ -41,22 +49,53 @@ def part(kind: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
     return found(**options)
 
 
+def unusable(study_name: str, storage: str, error: BaseException) -> str:
+    """What is wrong with a study that cannot be read or written, and what to do."""
+    said = " ".join(f"{type(error).__name__}: {error.__cause__ or error}".partition("[SQL")[0].split())
+    what = next((what for text, what in MENDS.items() if text in said), ANEW)
+    return f"the study '{study_name}' in {shown(storage)} cannot be used ({shown(said[:200])}); {what}"
+
+
+def faults() -> tuple[type[Exception], ...]:
+    """What Optuna raises where the storage fails, whatever is asked of it; KeyError: the study or the trial is gone."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return KeyError, StorageInternalError, SQLAlchemyError
+
+
 class Trial:
     """Reports a score after each validation and learns whether the trial is to end."""
 
     def __init__(
         self, storage: str, study_name: str, trial_id: int, pruner: str, pruner_options: Mapping[str, Any]
     ) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.load_study(study_name=study_name, storage=storage, pruner=part("pruner", pruner, pruner_options))
-        self._many = len(study.directions) > 1
-        self._trial = optuna.trial.Trial(study, trial_id)
+        self._study, self._storage, self._trial_id = study_name, storage, trial_id
+        self._pruner = part("pruner", pruner, pruner_options)
+        self._trial: Any = None
+        self._told = False
 
     def is_hopeless(self, score: float, step: int) -> bool:
-        """Report the score of the validation number ``step`` (from 0); whether the pruner ends the trial."""
-        if self._many:
+        """Report the score of the validation number ``step`` (from 0); whether the pruner ends the trial.
+
+        A study that cannot be used costs no training: it goes on, and is not pruned.
+        """
+        try:
+            return self._reported(score, step)
+        except faults() as error:
+            if not self._told:
+                tell(f"graftrec: this trial is not pruned: {unusable(self._study, self._storage, error)}")
+            self._told = True
+            return False
+
+    def _reported(self, score: float, step: int) -> bool:
+        import optuna
+
+        if self._trial is None:
+            optuna.logging.set_verbosity(optuna.logging.WARNING)
+            study = optuna.load_study(study_name=self._study, storage=self._storage, pruner=self._pruner)
+            self._trial = optuna.trial.Trial(study, self._trial_id)
+        if len(self._trial.study.directions) > 1:
             return False  # Optuna prunes for one objective only
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a trial that was cut off says the same again

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +55,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float
         (out / "train.log").write_text("x")
         if (tmp_path / "fail").exists():
             raise RuntimeError("on purpose")
-        score = -((tree["x"] - 0.5) ** 2) - (0.0 if tree["kind"] == "b" else 1.0)
+        score: float = -((tree["x"] - 0.5) ** 2) - (0.0 if tree["kind"] == "b" else 1.0)
         (out / "metrics.json").write_text(
             json.dumps({"fit": {"seconds": 2 - tree["x"]}, "val": {"buy": {"auc": score}}})
         )
@@ -211,6 +213,80 @@ def test_a_study_of_another_search_is_refused(trained: list[Any], capsys: pytest
     assert cli.main([*SEARCH, "x=interval(-2,1)", "kind=a,b", *own]) == 2
     assert "is of another search (space differ)" in capsys.readouterr().err
     assert len(trained) == 1
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+def test_a_locked_study_is_named_and_the_same_command_goes_on(
+    trained: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SEARCH, *SPACE, "hydra.sweep.dir=mine", f"hydra.sweeper.storage='{impatient(tmp_path)}'"]
+    assert cli.main([*words, "hydra.sweeper.n_trials=1"]) == 0
+    other = locked(tmp_path / "mine" / "study.db")
+    assert cli.main([*words, "hydra.sweeper.n_trials=2"]) == 2
+    said = capsys.readouterr().err
+    assert "another program has locked it: end that one, and the same command goes on" in said
+    assert "move it away" not in said
+    other.close()
+    assert cli.main([*words, "hydra.sweeper.n_trials=2"]) == 0
+    assert len(trained) == 2
+
+
+def impatient(folder: Path) -> str:
+    """A study that waits for nobody, as it would for seconds."""
+    return f"sqlite:///{folder}/mine/study.db?timeout=0.1"
+
+
+BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "locked": (locked, "another program has locked it"),
+    "damaged": (lambda path: path.write_bytes(b"x" * 5000), "move it away, and the same command begins the search"),
+    "removed": (lambda path: path.unlink(), "it was removed or may not be written"),
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_study_that_breaks_in_the_middle_costs_no_job(
+    how: str, trained: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the second trial: it ends, since a study costs no training, and the search with a line and no traceback."""
+    breaks, told = BREAKS[how]
+    study, kept, train = tmp_path / "mine" / "study.db", [], sys.modules["graftrec.train"].train
+
+    def in_the_second(tree: dict[str, Any], out: Path) -> float:
+        if len(trained) == 1:
+            kept.append(breaks(study))
+        return float(train(tree, out))
+
+    sys.modules["graftrec.train"].train = in_the_second  # type: ignore[attr-defined]
+    words = [*SEARCH, *SPACE, "hydra.sweep.dir=mine", f"hydra.sweeper.storage='{impatient(tmp_path)}'"]
+    assert cli.main([*words, "hydra.sweeper.n_trials=3"]) == 1
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert f"the study 'sweep' in sqlite:///{tmp_path}/mine/study.db?timeout=0.1 cannot be used" in said.err
+    assert told in said.err
+    jobs = json.loads((tmp_path / "mine" / "sweep.json").read_text())["jobs"]
+    assert [job["state"] for job in jobs] == ["finished", "finished"]
+    if how == "locked":
+        kept[0].close()
+    study.unlink(missing_ok=how != "damaged")
+    assert cli.main([*words, "hydra.sweeper.n_trials=3"]) == 0
+    assert len(trained) == 3  # none of those that finished again
+
+
+def test_a_study_that_is_locked_costs_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    storage = impatient(tmp_path)
+    number = optuna.create_study(storage=storage, study_name="sweep").ask()._trial_id
+    watched = trial.Trial(storage, "sweep", number, "NopPruner", {})
+    other = locked(tmp_path / "mine" / "study.db")
+    assert [watched.is_hopeless(0.5, step) for step in range(3)] == [False] * 3
+    assert capsys.readouterr().err.count("this trial is not pruned: the study 'sweep' in sqlite:///") == 1
+    other.close()
+    assert not watched.is_hopeless(0.5, 3)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from graftrec.config import near
 from graftrec.errors import DataError, Pruned
 from graftrec.plain import tell
 from graftrec.redaction import shown
-from graftrec.trial import VARIABLE, default_storage, part
+from graftrec.trial import VARIABLE, default_storage, faults, part, unusable
 from hydra_plugins.graftrec_optuna._space import Space
 
 FAILS = "the trial fails, and another one takes its place"
@@ -73,11 +74,7 @@ class Search:
             before = self.study.user_attrs.get("asked")
             self.study.get_trials()
         except Exception as error:  # of SQLite, SQLAlchemy, Optuna or JSON, by where the damage is
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise CompactHydraException(
-                f"the study '{self.study_name}' in {shown(self.storage)} cannot be read ({shown(why)}); move it away, "
-                "and the same command begins the search anew: what it has finished is not trained again"
-            ) from error
+            raise CompactHydraException(unusable(self.study_name, self.storage, error)) from error
         asked = {
             "fixed": sorted(fixed),
             "space": {name: repr(distribution) for name, (_, distribution) in sorted(self.space.items())},
@@ -127,6 +124,19 @@ class Search:
         elif self.pruner != "NopPruner" and (self.objectives, self.directions) != (["score"], ["maximize"]):
             found.append("hydra.sweeper.pruner: prunes by the score, so the objective should be score, maximize")
         return found
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """While the study is asked and told.
+
+        Raises:
+            CompactHydraException: it was damaged, removed or locked meanwhile. A trial that ended is told by the next
+                call, which finds its job finished.
+        """
+        try:
+            yield
+        except faults() as error:
+            raise CompactHydraException(unusable(self.study_name, self.storage, error)) from error
 
     def next(self) -> list[Trial]:
         """Up to ``n_jobs`` trials to run now, those that were cut off first; none at the end."""

@@ -90,10 +90,14 @@ class OptunaSweeper(Sweeper):  # type: ignore[misc]  # Hydra has no types
         search = _study.Search(folder=folder, space=space, **self.settings)
         search.begin([text for text in texts if text.partition("=")[0].lstrip("+") not in space], fixed)
         returns: list[Sequence[JobReturn]] = []
-        while trials := search.next():
-            jobs = [[*fixed, *_space.written(trial.params, space), search.passed_on(trial)] for trial in trials]
+        while True:
+            with search.using():
+                trials = search.next()
+                jobs = [[*fixed, *_space.written(trial.params, space), search.passed_on(trial)] for trial in trials]
+            if not trials:
+                return returns
             found = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
-            for trial, job in zip(trials, found, strict=True):
-                search.tell(trial, job)
+            with search.using():
+                for trial, job in zip(trials, found, strict=True):
+                    search.tell(trial, job)
             returns.append(found)
-        return returns
