@@ -33,6 +33,7 @@ KEPT = ("arms", "wandb")  # what it does not: trainings known by their settings,
 OF_RUN = (STATUS, CONFIG, *RESULTS, *KEPT)
 OF_SWEEP = (
     "jobs.jsonl", "multirun.yaml", "sweep.json", "report.html", "parallel.png", "importance.png", "study.db", ".lock",
+    ".stop",
 )  # fmt: skip
 
 
