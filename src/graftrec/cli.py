@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from graftrec import __version__, output
 from graftrec.errors import DISK, INTERRUPTED, UserError
+from graftrec.flags import COMMANDS
 from graftrec.plain import say, tell
 from graftrec.stop import stop
 
@@ -78,15 +79,16 @@ def _main(words: list[str]) -> int:
     if verb not in VERBS:
         tell(f"graftrec: {_no_verb(verb)}")
         return 2
+    command = " ".join(words[:2]) if words[:2] in (["data", "init"], ["data", "get"]) else verb
     if {"--help", "-h"} & set(rest):
-        say(_help_of(verb, rest))
+        say(COMMANDS[command].format_help() if command in COMMANDS else _help_of(verb, rest))
         return 0
     if not _there(verb):
         tell(f"graftrec: '{verb}' is planned and not there yet")
         return 2
     if verb == "compare":
         return int(import_module(VERBS[verb].runs).run(rest))
-    if verb == "data" and rest[:1] in (["init"], ["get"]):
+    if command != verb:
         return int(import_module(f"graftrec.data_{rest[0]}").run(rest[1:]))
     if verb == "data" and rest[:1] == ["check"]:
         rest = rest[1:]

@@ -15,9 +15,8 @@ from graftrec.data import originals
 from graftrec.data.download import Source, extract, fetch
 from graftrec.errors import UserError
 from graftrec.files import UNUSABLE, remove
+from graftrec.flags import COMMANDS
 from graftrec.plain import say
-
-USAGE = "graftrec data get NAME [--root FOLDER]"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def main(words: Sequence[str]) -> int:
         UserError: a word that is none, a folder that cannot be written or holds some of the files. DataError: it
         cannot be fetched or is not what it should be. OSError: the disk is full.
     """
-    name, root = _arguments(list(words))
+    name, root = _arguments(words)
     offer, folder = OFFERS[name], Path(root or f"data/{name}")
     say(f"{name}: {offer.title}\nlicence  {offer.licence}\npage     {offer.page}")
     try:
@@ -166,25 +165,16 @@ def _undone_if_it_fails(folder: Path, names: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def _arguments(words: list[str]) -> tuple[str, str]:
-    root = ""
-    at = next((at for at, word in enumerate(words) if word.partition("=")[0] == "--root"), None)
-    if at is not None:
-        _, equals, root = words[at].partition("=")
-        root = root if equals else "".join(words[at + 1 : at + 2])
-        del words[at : at + (1 if equals else 2)]
-        if not root or root.startswith("-"):
-            raise UserError(f"--root needs a folder; {USAGE}")
+def _arguments(words: Sequence[str]) -> tuple[str, str]:
+    given, options = COMMANDS["data get"].read(words)
     names = f"there are: {', '.join(OFFERS)}"
-    if odd := [word for word in words if word.startswith("-")]:
-        raise UserError(f"no such flag: {odd[0]}; {USAGE}")
-    if len(words) != 1:
-        raise UserError(f"{'no dataset is named' if not words else 'one dataset at a time'}; {USAGE}; {names}")
-    if words[0] not in OFFERS:
-        hit = difflib.get_close_matches(words[0].lower(), OFFERS, 1)
+    if len(given) > 1:
+        raise UserError(f"one dataset at a time; {names}")
+    if given[0] not in OFFERS:
+        hit = difflib.get_close_matches(given[0].lower(), OFFERS, 1)
         near = f"did you mean '{hit[0]}'? " if hit else ""
-        raise UserError(f"there is no dataset '{words[0]}' to get; {near}{names}")
-    return words[0], root
+        raise UserError(f"there is no dataset '{given[0]}' to get; {near}{names}")
+    return given[0], options.get("root", "")
 
 
 def run(words: Sequence[str]) -> int:

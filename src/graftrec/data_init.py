@@ -7,20 +7,22 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from graftrec.config import conf_dir
-from graftrec.data import readers, times
+from graftrec.config import conf_dir, near
+from graftrec.data import parquet_file, readers, times
 from graftrec.data.domains import slug
 from graftrec.data.file_columns import PARTS
 from graftrec.data.file_settings import TAKEN
-from graftrec.errors import UserError
+from graftrec.data_copy import Copy, copy_of
+from graftrec.errors import DataError, UserError
 from graftrec.files import whole, writing
+from graftrec.flags import COMMANDS
 from graftrec.plain import plain, say
 
 NAMES = {
@@ -35,7 +37,6 @@ NAMES = {
 AFTER = r".*(play|watch|dwell|stay|view|read|comment|listen)_?(ing)?_?(time|duration|seconds|ms|ratio)(_.*)?"
 DOMAINS = 8  # more values than this are a feature
 NO_NAMES = {"nan", "inf", "null", "none", "true", "false", "yes", "no", "on", "off"}  # to YAML
-USAGE = "graftrec data init FILE [FILE...] [--out FOLDER]"
 
 
 @dataclass
@@ -57,19 +58,23 @@ class Guess:
 
 def main(words: Sequence[str]) -> int:
     """Write the folder and say what was guessed; UserError if the words are no files."""
-    files, out = _arguments(list(words))
+    files, options = COMMANDS["data init"].read(words)
     path = files[0] if len(files) == 1 else _pattern(files)
-    raw = next(iter(readers.batches(path, [])))  # what the first rows say is enough to guess
-    guess = look(raw.frame.select(column for column in raw.frame.columns if column in readers.columns(path)))
-    for column in (column for column in raw.frame.columns if column not in readers.columns(path)):
-        guess.say(column, "-", "left out: the header gives it no name")
     name = _name(Path(files[0]).name.partition(".")[0])
-    written = write(Path(out or f"{name}_conf"), name, str(Path(path).resolve()), guess)
+    folder = Path(options.pop("out", f"{name}_conf"))
+    copy = copy_of(path)
+    frame, left_out = (copy.frame(), dict[str, str]()) if copy else _first(path)
+    guess = look(frame, options)
+    for column, reason in left_out.items():
+        guess.say(column, "-", f"left out: {reason}")
+    written = write(folder, name, str(Path(path).resolve()), guess, copy)
     width = max(len(column) for column, _, _ in guess.why)
     for column, kind, reason in guess.why:
         say(f"  {plain(column):{width}}  {kind:8} {plain(reason)}")
-    folder = written[0].parents[1]
     say(f"\nwritten  {', '.join(str(file.relative_to(folder)) for file in written)} in {folder}; change what is wrong")
+    if copy:
+        what = "its header is of another kind" if copy.headed else "it has no header"
+        say(f"copied   {path} to {folder / f'{name}.csv'}, since {what}: there are {', '.join(map(plain, copy.names))}")
     ranked = "candidates.min_users=2" if {"user", "item"} <= set(guess.keys) else ""
     protocol = f"cross_domain split={_split(guess)} {ranked}".rstrip()
     say(f"check    graftrec data check --config-dir {folder} dataset={name} protocol={protocol}")
@@ -77,11 +82,41 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def look(frame: pl.DataFrame) -> Guess:
-    """Guess the role and kind of every column from its name and its values."""
-    guess = Guess()
+def _first(path: str) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The first rows, which are enough to guess, and why columns are left out: no name, or no single values."""
+    name = readers.find(path)[0]
+    schema = parquet_file.schema(name) if name.endswith(readers.PARQUET) else ()
+    left_out = {}
+    for each in schema:
+        try:
+            parquet_file.types(name, schema, [each.name], [])
+        except DataError:
+            left_out[each.name] = f"{str(each.type)[:60]} is not one value a row"
+    named = [column for column in readers.columns(path) if column not in left_out]
+    if not named:
+        raise UserError(f"{path}: no column has one value a row, and others are not read: {', '.join(left_out)}")
+    frame = next(iter(readers.batches(path, named if left_out else []))).frame
+    left_out |= dict.fromkeys(
+        [column for column in frame.columns if column not in named], "the header gives it no name"
+    )
+    return frame.select(column for column in frame.columns if column in named), left_out
+
+
+def look(frame: pl.DataFrame, told: Mapping[str, str] | None = None) -> Guess:
+    """Guess the role and kind of every column from its name and its values; of ``told`` roles the column is known.
+
+    Raises:
+        UserError: columns that are told and are not there, or are no times; there is nothing to guess of.
+    """
+    guess = Guess(keys=dict(told or {}))
     rows = len(frame)
+    if problems := _wrong_roles(guess.keys, frame):
+        raise UserError(problems)
+    for role, column in guess.keys.items():
+        guess.say(column, role, f"--{role} says so")
     for role in ("user", "item", "time", "basket", "domain", "split"):
+        if role in guess.keys:
+            continue
         found = [
             column for column in frame.columns if re.fullmatch(rf"{NAMES[role]}([_ ]?(id|key|no))?", column.lower())
         ]
@@ -145,14 +180,33 @@ def look(frame: pl.DataFrame) -> Guess:
     return guess
 
 
-def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
-    """The dataset, a task for each label, and an experiment; UserError if nothing can be learned or files are there."""
+def _wrong_roles(told: Mapping[str, str], frame: pl.DataFrame) -> list[str]:
+    """What is wrong with the columns that are said to be user, item and time, a line each."""
+    problems = []
+    for role, column in told.items():
+        if column not in frame.columns:
+            problems.append(f"--{role}: there is no column '{column}'{near(column, frame.columns)}")
+        elif role == "time" and not _unit(frame[column]):
+            problems.append(f"--time: '{column}' is no time that can be read, such as {frame[column][0]!r}")
+        elif list(told.values()).index(column) < list(told).index(role):
+            problems.append(f"--{role}: '{column}' is another role already")
+    return problems
+
+
+def write(folder: Path, name: str, path: str, guess: Guess, copy: Copy | None = None) -> list[Path]:
+    """The dataset, a task for each label, and an experiment; also the ``copy``, if any, which the dataset then reads.
+
+    Raises:
+        UserError: nothing can be learned, or files are there.
+    """
     labels = sorted(guess.labels, key=lambda label: guess.labels[label] != "binary")  # binary ones first
     ranked = {"user", "item"} <= set(guess.keys)
     if not labels and not ranked:
         raise UserError(
-            "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user and item"
+            "nothing to learn was found: neither a label (0 and 1, or a number named like one) nor user and item; "
+            f"say which columns these are with --user and --item: {', '.join(column for column, _, _ in guess.why)}"
         )
+    path = str((folder / f"{name}.csv").resolve()) if copy else path
     keys = [f"{role}: {_value(column)}" for role, column in guess.keys.items()]
     if guess.unit not in ("", "date"):
         keys.append(f"time_format: {_value(guess.unit)}" if "%" in guess.unit else f"time_unit: {guess.unit}")
@@ -189,13 +243,16 @@ def write(folder: Path, name: str, path: str, guess: Guess) -> list[Path]:
         for role, names in zip(("source", "target", "shared"), roles, strict=True)
     ]
     texts[f"experiment/{name}.yaml"] = header + "\n".join([*chosen, *more])
-    taken = [str(folder / file) for file in texts if os.path.lexists(folder / file)]
+    table = [f"{name}.csv"] if copy else []
+    taken = [str(folder / file) for file in (*texts, *table) if os.path.lexists(folder / file)]
     if taken:
         raise UserError([f"{file} is there already; choose another --out" for file in taken])
     with writing(folder, "choose another --out"), ExitStack() as drafts:  # all of them or none
         for file, text in texts.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             drafts.enter_context(whole(folder / file)).write_text(text + "\n", encoding="utf-8")
+        if copy:
+            copy.write(drafts.enter_context(whole(folder / table[0])))
     return [folder / file for file in texts]
 
 
@@ -258,20 +315,6 @@ def _unit(values: pl.Series) -> str:
         return format or (fits[0] if fits else "days")
     dates = text.str.to_datetime(strict=False, time_unit="ms", time_zone="UTC") if len(text) else None
     return "date" if dates is not None and not dates.null_count() else ""
-
-
-def _arguments(words: list[str]) -> tuple[list[str], str]:
-    out = ""
-    if "--out" in words:
-        at = words.index("--out")
-        if at + 1 >= len(words):
-            raise UserError(f"--out needs a folder; {USAGE}")
-        out = words[at + 1]
-        del words[at : at + 2]
-    odd = [word for word in words if word.startswith("-")]
-    if odd or not words:
-        raise UserError(f"{'no such flag: ' + odd[0] if odd else 'no file is given'}; {USAGE}")
-    return words, out
 
 
 def _pattern(files: list[str]) -> str:

@@ -35,6 +35,7 @@ WRITES_HERE = {  # file: function -> reason
     "checkpoint.py: _size": "counted, and written nowhere",
     "launch.py: attend": "a pipe",
     "worker.py: main": "a pipe",
+    "data_copy.py: write": "its caller's draft, or into a temporary folder",
     "data/cache.py: draft": "a folder that is whole takes its name",
     "data/cache.py: store": "into the draft of a folder",
     "data/encode.py: __init__": "into the draft of a folder",

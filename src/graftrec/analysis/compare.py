@@ -27,18 +27,14 @@ from graftrec.analysis.units import USER, Values, difference_of
 from graftrec.analysis.verdicts import Cell, decide
 from graftrec.errors import UserError, outcome
 from graftrec.files import whole
-from graftrec.plain import say, tell
+from graftrec.flags import COMMANDS
+from graftrec.plain import tell
 from graftrec.report import words
 from graftrec.report.screen import screen
 from graftrec.resume import status_of
 from graftrec.trainings import seeds_of
 
 ASIDE = ("seed", *BESIDE)  # keys that make no other experiment
-USAGE = """graftrec compare RUN... [--out FILE.json] [--metric NAME] [--task NAME] [--arm NAME]
-
-RUN is a run folder, or a folder of runs such as a sweep's. The first group is what the others are compared with.
-Without --metric the run's main metric counts, and all cohorts of it; the arm is grafted. A verdict needs 3 seeds, and
-is of the task's main metric and of what all runs declared (verdicts)."""
 NOT = "not significant"
 
 
@@ -55,11 +51,10 @@ class Group:
 def run(argv: Sequence[str]) -> int:
     """Compare what the command line names; the exit code."""
     try:
-        folders, options = _options(argv)
-        if not folders:
-            say(USAGE)
-            return 0 if {"--help", "-h"} & set(argv) else 2
-        report = compare(folders, options.get("metric"), options.get("task"), options.get("arm") or "grafted")
+        folders, options = COMMANDS["compare"].read(argv)
+        report = compare(
+            list(map(Path, folders)), options.get("metric"), options.get("task"), options.get("arm") or "grafted"
+        )
         if options.get("out"):
             _write(Path(options["out"]), report)
     except UserError as error:
@@ -343,30 +338,6 @@ def show(report: Mapping[str, Any], console: Console) -> None:
 
 def _p(value: float | None) -> str:
     return words.DASH if value is None else f"{value:.3g}"
-
-
-def _options(argv: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Folders and ``--name value`` or ``--name=value``.
-
-    Raises:
-        UserError: an option that is not there, or one without a value.
-    """
-    folders, options, rest = [], {}, list(argv)
-    names = ("out", "metric", "task", "arm")
-    while rest:
-        word = rest.pop(0)
-        if word in ("--help", "-h"):
-            return [], {}
-        if not word.startswith("--"):
-            folders.append(Path(word))
-            continue
-        name, equals, value = word[2:].partition("=")
-        if name not in names:
-            raise UserError(f"{word}: no such option{config.near(name, names)}")
-        if not equals and not rest:
-            raise UserError(f"{word}: has no value")
-        options[name] = value if equals else rest.pop(0)
-    return folders, options
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -331,7 +331,6 @@ def test_one_group_has_no_test(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run([str(saved(tmp_path / "a", np.ones(4)))]) == 0
     assert "nothing to compare" in capsys.readouterr().out
     assert run([]) == 2
-    assert run(["--help"]) == 0
 
 
 def test_what_is_not_there_is_said_with_the_nearest_name(tmp_path: Path) -> None:
