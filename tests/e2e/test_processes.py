@@ -22,6 +22,7 @@ import polars as pl
 import pytest
 import torch
 
+from command import started
 from graftrec import cli, faults
 from graftrec.checkpoint import load
 from graftrec.resume import status_of
@@ -43,9 +44,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nobody_is_left() -> Iterator[None]:
     yield
-    workers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"graftrec.worker" in _read(path)]
-    ours = [path for path in workers if f"\nPPid:\t{os.getpid()}\n".encode() in _read(path.with_name("status"))]
-    assert ours == []
+    assert ranks_of(os.getpid()) == []
 
 
 def _read(path: Path) -> bytes:
@@ -176,6 +175,39 @@ def test_a_signal_stops_both_and_they_go_on_bit_by_bit(
     weights, same = (load(path / "checkpoints" / "best.ckpt")["state_dict"] for path in (together, folder))
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
     assert metrics_of(folder)["test"] == metrics_of(together)["test"]
+
+
+def test_ranks_end_with_a_job_that_stood_still_and_was_killed(words: list[str], tmp_path: Path) -> None:
+    """What stands still holds its pipes open and watches nobody; only its end is the ranks' end."""
+    running = started(
+        "train", *words, *DDP, "transfer.epochs=2000", f"hydra.run.dir={tmp_path}/run", cwd=tmp_path
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 100
+        while not (tmp_path / "run" / "metrics.csv").is_file():  # it trains
+            assert running.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        ranks = ranks_of(running.pid)
+        assert len(ranks) == 2
+        running.send_signal(signal.SIGSTOP)
+        time.sleep(0.5)
+        assert ranks_of(running.pid) == ranks
+    finally:
+        running.kill()
+        running.communicate()
+    until = time.monotonic() + 15
+    while (left := [path for path in ranks if b"graftrec.worker" in _read(path / "cmdline")]) and (
+        time.monotonic() < until
+    ):
+        time.sleep(0.05)
+    assert left == []
+
+
+def ranks_of(pid: int) -> list[Path]:
+    """Where /proc has them."""
+    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"graftrec.worker" in _read(path)]
+    return sorted(path for path in found if f"\nPPid:\t{pid}\n".encode() in _read(path / "status"))
 
 
 def test_an_optuna_sweep_of_two_processes(words: list[str], tmp_path: Path) -> None:
