@@ -32,11 +32,11 @@ VERBS = re.compile(
     r"delete|extract|unpack|make_archive|retrieve|export|(open_)?memmap"
 )
 HARMLESS = {  # begins with such a verb, and neither writes a file nor removes one
-    "copy", "copy_", "copyfileobj", "copysign", "dumps", "extractor", "moved", "extract", "extractfile", "extract_all",
-    "movedim", "remove", "remove_parametrizations", "removeprefix", "removesuffix", "rename", "replace", "replace_all", "replace_strict",
-    "save_hyperparameters", "to_array", "to_arrow", "to_container", "to_datetime", "to_dense", "to_dict", "to_list",
-    "to_lowercase", "to_numpy", "to_pylist", "to_sparse", "to_torch", "to_yaml", "truncate", "write", "writeheader",
-    "writer", "writerow", "writerows", "memmap",
+    "copy", "copy_", "copyfileobj", "copysign", "dumps", "extract", "extract_all", "extractfile", "extractor",
+    "memmap", "moved", "movedim", "remove", "remove_parametrizations", "removeprefix", "removesuffix", "rename",
+    "replace", "replace_all", "replace_strict", "save_hyperparameters", "to_array", "to_arrow", "to_container",
+    "to_datetime", "to_dense", "to_dict", "to_list", "to_lowercase", "to_numpy", "to_pylist", "to_sparse",
+    "to_torch", "to_yaml", "truncate", "write", "writeheader", "writer", "writerow", "writerows",
 }  # fmt: skip
 SAFE = {"whole", "TemporaryDirectory", "TemporaryFile", "BytesIO"}
 REMOVES_HERE = {"files.py": "the one"}
