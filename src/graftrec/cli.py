@@ -83,6 +83,12 @@ def _main(words: list[str]) -> int:
     if {"--help", "-h"} & set(rest):
         say(COMMANDS[command].format_help() if command in COMMANDS else _help_of(verb, rest))
         return 0
+    if command in COMMANDS:  # before what is heavy is imported
+        try:
+            COMMANDS[command].read(words[len(command.split()) :])
+        except UserError as error:
+            tell("\n".join(f"graftrec: {problem} (exit code {error.exit_code})" for problem in error.problems))
+            return error.exit_code
     if not _there(verb):
         tell(f"graftrec: '{verb}' is planned and not there yet")
         return 2

@@ -14,7 +14,9 @@ from itertools import islice
 from typing import Any
 
 from graftrec import config, guard
+from graftrec.called import ours
 from graftrec.errors import UserError
+from graftrec.rules import PASSED
 
 OPEN = tuple(f"hydra.sweeper.{kind}_options." for kind in ("sampler", "pruner"))  # mappings that take any key
 LAUNCHERS = ("joblib", "submitit", "ray")  # extras that bring one
@@ -139,6 +141,12 @@ class _Check:
             if setting.parsed.is_sweep_override() and not self.multirun:
                 self.problems.append(f"{setting.text}: several values need --multirun (-m); a list is written [a,b]")
         tree = _tree(cfg)
+        if not any(_is_of_an_object(setting, tree) for setting in values):
+            right = [setting for setting in values if self.value_is_right(setting, tree, cfg.hydra.runtime.choices)]
+            if self.problems:  # what is wrong is known without any class: torch alone takes seconds
+                for overrides in _variants(self.accept([*accepted, *right])[0]):
+                    self.problems += config.problems_of_tree(_plain(self.compose(overrides)))
+                return
         config.fit_size(tree)  # a setting of what the trunk does not have is as wrong as without a size
         right = [setting for setting in values if self.value_is_right(setting, tree, cfg.hydra.runtime.choices)]
         accepted, cfg = self.accept([*accepted, *right])
@@ -269,6 +277,9 @@ class _Check:
         key = setting.key.replace("[", ".").replace("]", "")
         if setting.parsed.is_hydra_override():
             return True
+        if _is_passed(key) and not setting.parsed.is_delete():
+            self.problems.append(f"{key}: is the program's own, so leave it out: {PASSED[key.rpartition('.')[2]]}")
+            return False
         there, node = _select(tree, key)
         parent_there, parent = _select(tree, key.rpartition(".")[0])
         if not there and not setting.change and not setting.parsed.is_delete() and "." in key:
@@ -303,6 +314,8 @@ class _Check:
 
     def key_hint(self, setting: Setting, key: str, tree: dict[str, Any]) -> str:
         """The nearest right key, part by part: ``trnk.layrs`` is ``trunk.layers``."""
+        if hint := ours(key, setting.text.partition("=")[2], tree):
+            return hint
         group, _, option = key.partition(".")
         if option and option in self.loader.get_group_options(group):
             return f"; did you mean {group}={option}?"
@@ -312,11 +325,13 @@ class _Check:
         node: Any = tree
         right: list[str] = []
         for part in key.split("."):
-            names = [*(node if isinstance(node, dict) else ()), *_takes(node), *(self.groups if not right else ())]
+            names = [*(node if isinstance(node, dict) else ()), *(self.groups if not right else ())]
+            names += _takes(node) if part not in names else []
             if part not in names:
                 hint = config.near(part, [name for name in names if name != "hydra" and not name.startswith("_")])
                 if "did you mean" not in hint:
-                    return hint if not right else f"; '{'.'.join(right)}' has nothing like it{hint}"
+                    shows = f"; graftrec {self.name} --cfg job shows all {len(set(names)):,} keys that are there"
+                    return shows if not right else f"; '{'.'.join(right)}' has nothing like it{hint}"
                 part = hint.split("'")[1]
             right.append(part)
             node = node.get(part) if isinstance(node, dict) else None
@@ -366,6 +381,31 @@ def _variants(settings: list[Setting]) -> Iterator[list[str]]:
     for place, setting in enumerate(settings):
         for choice in setting.choices[1:]:
             yield [*base[:place], choice, *base[place + 1 :]]
+
+
+def _is_of_an_object(setting: Setting, tree: dict[str, Any]) -> bool:
+    """Whether a class has to be asked about a setting: it is there, or added, below a ``_target_``."""
+    key = setting.key.replace("[", ".").replace("]", "")
+    parts = key.split(".")
+    above = [_select(tree, ".".join(parts[:at])) for at in range(1, len(parts))]
+    added = not setting.change and not setting.parsed.is_delete() and len(parts) > 1
+    objects = any(isinstance(node, dict) and "_target_" in node for _, node in above)
+    return (objects or added) and not _is_passed(key)
+
+
+def _is_passed(key: str) -> bool:
+    return key.startswith("trainer.") and key.partition(".")[2] in PASSED
+
+
+def _plain(cfg: Any) -> dict[str, Any]:
+    """The values of a tree that are of no object and stand there as they are."""
+    from omegaconf import OmegaConf
+
+    return {
+        key: _container(cfg[key])
+        for key in cfg
+        if not (OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key) or OmegaConf.is_dict(cfg[key]))
+    }
 
 
 def _tree(cfg: Any) -> dict[str, Any]:

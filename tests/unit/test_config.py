@@ -120,7 +120,7 @@ def test_right_commands_have_no_problems(argv: tuple[str, ...]) -> None:
     [
         ("optimzer.lr=1", "optimzer.lr=1: there is no 'optimzer.lr'; did you mean 'optimizer.lr'?"),
         ("trnk.layrs=1", "did you mean 'trunk.layers'?"),
-        ("lr=1", "lr=1: there is no 'lr'; did you mean 'optimizer.lr'?"),
+        ("lr=1", "lr=1: there is no 'lr'; write optimizer.lr=1"),
         ("trunk=deap", "trunk: no trunk named 'deap'; did you mean 'deep'?"),
         ("trnk=deep", "did you mean 'trunk'?"),
         ("task@source=[interest,buyy]", "task@source: no task named 'buyy'; did you mean 'buy'?"),
