@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 from graftrec import data_card
 from graftrec.cli import main
+from graftrec.data.card import _empty as empty
 from graftrec.data.datasets.files import Files
 from graftrec.data.domains import domains_of
 from graftrec.data.protocols import base
@@ -463,3 +465,14 @@ def test_a_column_of_100000_values_is_no_domain(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset.domain: the column has 100,000 values, such as 's0', .*; 500 domain"):
         domains_of(files.parts())
     assert time.process_time() - begun < 10
+
+
+def test_splits_without_rows_are_a_line_each_and_not_one_for_each_stream() -> None:
+    streams = {f"d{at}/rows": SimpleNamespace(splits={"train": 5, "val": 0, "test": 0}) for at in range(14)}
+    streams["x/rows"] = SimpleNamespace(splits={"train": 0, "val": 3, "test": 3})
+    named = ", ".join(f"'d{at}/rows'" for at in range(12))
+    assert empty(SimpleNamespace(streams=streams)) == [  # type: ignore[arg-type]
+        f"the val split of streams {named} and 2 more have no row",
+        f"the test split of streams {named} and 2 more have no row",
+        "the train split of stream 'x/rows' has no row",
+    ]

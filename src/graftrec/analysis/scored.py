@@ -30,6 +30,7 @@ from graftrec.data.streams.base import Stage, StreamData
 from graftrec.data.streams.baskets import BasketRows
 from graftrec.data.streams.rows import TableRows
 from graftrec.data.streams.sequences import SequenceRows
+from graftrec.losses.absolute import Absolute
 from graftrec.metrics.lists import Lists
 from graftrec.metrics.pointwise import Value, binary, numbers
 from graftrec.metrics.ranking import per_user, ranking_metrics
@@ -59,8 +60,8 @@ class Scored:
 
 
 def score_baselines(task: Task, stream: StreamData, target: bool = True) -> dict[str, Scored]:
-    """Baselines of a task by name: rankers for a ranking; else ``mean``, ``majority`` or, of ordered classes,
-    ``median``, ``bias``, ``gbdt``, the stream's own.
+    """Baselines of a task by name: rankers for a ranking; else ``mean``, ``majority`` or, of ordered classes and
+    absolute errors, ``median``, ``bias``, ``gbdt``, the stream's own.
 
     Beside a task that is no ``target`` stands only what is counted: the others take longer than some training.
     """
@@ -163,7 +164,10 @@ def _rows(task: RowTask, stream: StreamData) -> dict[str, Scored]:
         for name, (p, way) in counted.items():
             found[name] = tried(task, partial(_counted, task, p, about, way))
         return found
-    found = {"mean": judged(lambda: trained[~trained.isnan()].mean().expand(count))}
+    known = trained[~trained.isnan()]
+    found = {"mean": judged(lambda: known.mean().expand(count))}
+    if task.label.kind == "number" and (isinstance(task.criterion, Absolute) or task.main == "mae"):
+        found["median"] = judged(lambda: known.median().expand(count))  # the best constant of an absolute error
     for name in stream.baselines:
         found[name] = judged(partial(_column, batches, name))
     return found

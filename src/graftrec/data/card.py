@@ -23,6 +23,8 @@ OLDEST = datetime(1990, 1, 1, tzinfo=timezone.utc)
 PAIRED = 10  # domains, of whose pairs each gets a line of its own
 STAGES = ("train", "val", "test")
 
+NAMED = 12  # streams in one line
+
 
 def card(
     protocol: str,
@@ -91,12 +93,17 @@ def _distinct(data: Interactions, kind: str) -> int:
 
 
 def _empty(made: Prepared) -> list[str]:
-    """What cannot be trained on or evaluated."""
+    """What cannot be trained on or evaluated, a line for each split."""
+    of_part: dict[str, list[str]] = {}
+    for name, stream in made.streams.items():
+        for part, rows in stream.splits.items():
+            if not rows:
+                of_part.setdefault(part, []).append(f"'{name}'")
     return [
-        f"the {part} split of stream '{name}' has no row"
-        for name, stream in made.streams.items()
-        for part, rows in stream.splits.items()
-        if not rows
+        f"the {part} split of stream{'s' * (len(names) > 1)} {', '.join(names[:NAMED])}"
+        + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        + f" {'has' if len(names) == 1 else 'have'} no row"
+        for part, names in of_part.items()
     ]
 
 

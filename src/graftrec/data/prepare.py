@@ -238,6 +238,11 @@ class Prepared:
                 if stage in stream.lines.listed:
                     without = ranked.alone(stage)
                     users, alone = users + count, alone + without
+                    given = len(stream.lines.listed[stage][0])
+                    self.notes.append(
+                        f"candidates.lists: {given:,} given items, not the whole catalogue, are ranked for {count:,} "
+                        f"users of the {stage} split of stream '{name}'"
+                    )
                     if without:
                         self.notes.append(
                             f"candidates.lists: {without:,} of {count:,} users of the {stage} split of stream '{name}' "

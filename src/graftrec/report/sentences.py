@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from graftrec.metrics.scale import sign
 from graftrec.report.words import (
     DASH,
+    FEW,
     GRAFTED,
     TWIN,
     Metrics,
+    baseline_names,
     few,
     interval,
     label,
@@ -92,7 +95,27 @@ def baseline_sentences(metrics: Metrics) -> list[str]:
     for name, beside in table(metrics, "beside_declared", task).items():
         main, slash, cohort = name.partition("/")
         found.append(_baseline_sentence(beside, label(cohort if slash and main == metric else name)))
-    return [sentence for sentence in found if sentence]
+    return [sentence for sentence in (*found, _ahead_sentence(metrics)) if sentence]
+
+
+def _ahead_sentence(metrics: Metrics) -> str:
+    """In which cohorts a simple model has a better value than the grafted one, which is no verdict; else empty."""
+    task, metric, _ = main_difference(metrics)
+    up, found = sign(metric), []
+    for name, value in table(metrics, "test", task).items():
+        main, _, cohort = name.partition("/")
+        own = number(value)
+        count = table(metrics, "users", task).get(name)
+        if main != metric or not cohort or own is None or (isinstance(count, int) and count < FEW):
+            continue
+        simple = {
+            each: number(table(metrics, "baselines", task, each).get(name)) for each in baseline_names(metrics, task)
+        }
+        known = {each: up * score for each, score in simple.items() if score is not None}
+        best = max(known, key=lambda each: known[each], default="")
+        if best and known[best] > up * own:
+            found.append(f"{label(cohort)} ({label(best)} {shown(simple[best])}, grafted {shown(own)})")
+    return f"A simple model is ahead, without a verdict, in: {', '.join(found)}" if found else ""
 
 
 def _baseline_sentence(beside: Metrics, what: str) -> str:

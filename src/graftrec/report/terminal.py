@@ -136,7 +136,7 @@ def fitted_lines(metrics: Mapping[str, Any]) -> list[Text]:
 
 def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
     """Why a value is a dash, one line for each reason; of few users the table says so itself."""
-    lines = []
+    of_reason: dict[str, list[str]] = {}
     for key, why in words.table(metrics, "reasons").items():
         parts = key.split("/")[2:]  # after what was measured and the task; a baseline, the metric, its cohort
         what, _, rest = key.partition("/")
@@ -144,7 +144,13 @@ def undefined_lines(metrics: Mapping[str, Any]) -> list[Text]:
         if words.few(words.table(metrics, what, task, metric)):
             continue
         if words.brief(metrics, parts) == parts and not any(map(words.of_lists, parts)):
-            lines.append(Text(f"  – {key}: {why}", style="dim"))  # noqa: RUF001
+            of_reason.setdefault(str(why), []).append(key)
+    lines = []
+    for why, keys in of_reason.items():
+        first, tasks = min(keys, key=lambda key: not key.startswith("test/")), {key.split("/")[1] for key in keys}
+        more = f" and {len(keys) - 1:,} more values" if len(keys) > 1 else ""
+        more += f" of {len(tasks):,} tasks" if len(tasks) > 1 else ""
+        lines.append(Text(f"  – {first}{more}: {why}", style="dim"))  # noqa: RUF001
     return lines
 
 

@@ -197,6 +197,23 @@ def test_new_items_of_nobody_are_cold_items(streams: dict[str, StreamData]) -> N
     assert {metric.partition("/")[2] for metric in both} == {"", *COHORTS}
 
 
+def test_the_constant_of_an_absolute_error_is_the_median(streams: dict[str, StreamData]) -> None:
+    stream = streams["rows"]
+    for loss, more, there in (
+        (Absolute(), {}, True), (Squared(), {"chosen_by": "mae"}, True), (Squared(), {}, False),
+    ):  # fmt: skip
+        found = score_baselines(made(Regression, loss, stream, "watched", more), stream)
+        assert ("median" in found) == there
+        if there:
+            labels = stream.labels("watched")
+            median = float(labels[~labels.isnan()].median())
+            asked = torch.cat([batch["watched"] for batch in stream.evaluation("test") if "watched" in batch])
+            by_hand = float((asked[~asked.isnan()] - median).abs().mean())
+            assert found["median"].metrics["mae"].value == pytest.approx(by_hand, abs=1e-6)
+            assert any("/" in metric for metric in found["median"].metrics)
+            assert any("/" in metric for metric in found["gbdt"].metrics)
+
+
 def test_a_baseline_of_rows_by_hand(streams: dict[str, StreamData]) -> None:
     """The mean is that of training rows inside of the space, and it is compared with the row's own label."""
     stream = streams["rows"]

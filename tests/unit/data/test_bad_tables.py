@@ -364,7 +364,7 @@ CASES = [
          {"domain": "shop"}, "DATA-051", ("the train split of stream 'app/rows' has no row",),
          streams=("web/rows", "app/rows")),
     Case(42, "when all is asked for", {"t.csv": without(90, 99)},
-         {"domain": "shop"}, streams=(), notes=("the test split of stream 'app/rows' has no row",)),
+         {"domain": "shop"}, streams=(), notes=("the test split of streams 'app/baskets', ", "'app/rows' have no row")),
     Case(42, "an official split", {"t.csv": rows(part=["train"] * 50 + ["test"] * 50)}, {"split": "part"}, "DATA-051",
          ("mine: the train split of stream 'rows' has no row",), split=Official(val=0.999999)),
 ]  # fmt: skip
@@ -494,4 +494,4 @@ def test_good_data_ends_with_0_and_a_card(
     assert not list(Path("out").iterdir())
     Path("taken").write_text("a file")
     assert main([*CHECK[:-1], "out=taken", "dataset.path=t.csv", *COLUMNS]) == 2
-    assert "out: taken is a file" in capsys.readouterr().err
+    assert "taken cannot be used: File exists" in capsys.readouterr().err

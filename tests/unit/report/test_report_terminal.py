@@ -261,3 +261,33 @@ def test_what_the_table_says_of_one_user_is_not_said_twice(metrics: dict[str, An
     metrics["differences"]["recommend"]["ndcg@10/first_time"]["n"] = 1
     assert why not in _printed(*terminal.undefined_lines(metrics))
     assert "1 user" in _printed(*terminal.result_tables(metrics))
+
+
+def test_values_that_lack_for_one_reason_are_one_line(metrics: dict[str, Any]) -> None:
+    metrics["main"]["metric"] = "ndcg@10"
+    keys = [f"test/recommend/ndcg@10/cohort_{at}" for at in range(108)]
+    metrics["reasons"] = dict.fromkeys(["twin/interest/auc", *keys], "0 users with a relevant item")
+    metrics["reasons"]["test/interest/accuracy"] = "no label"
+    lines = [line.plain for line in terminal.undefined_lines(metrics)]
+    assert lines == [
+        "  – test/recommend/ndcg@10/cohort_0 and 108 more values of 2 tasks: 0 users with a relevant item",  # noqa: RUF001
+        "  – test/interest/accuracy: no label",  # noqa: RUF001
+    ]
+
+
+def test_cohorts_that_a_simple_model_won_are_told(metrics: dict[str, Any]) -> None:
+    assert not [said for said in sentences.baseline_sentences(metrics) if "is ahead" in said]
+    metrics["baselines"]["recommend"]["item_knn"]["ndcg@10/first_time"] = 0.071
+    said = "A simple model is ahead, without a verdict, in: first time (item knn 0.071, grafted 0.061)"
+    assert said in sentences.baseline_sentences(metrics)
+    assert said in terminal.verdict_line(metrics).plain
+    metrics.setdefault("users", {})["recommend"] = {"ndcg@10/first_time": 4}
+    assert said not in sentences.baseline_sentences(metrics)  # of four users
+
+
+def test_of_errors_the_lower_one_is_ahead(metrics: dict[str, Any]) -> None:
+    metrics["main"] = {"task": "relevance", "metric": "rmse"}
+    metrics["test"]["relevance"] |= {"rmse/cold_user": 0.2, "rmse/cold_item": 0.2}
+    metrics["baselines"]["relevance"] = {"bias": {"rmse": 0.3, "rmse/cold_user": 0.19, "rmse/cold_item": 0.21}}
+    (said,) = [said for said in sentences.baseline_sentences(metrics) if "is ahead" in said]
+    assert said.endswith("in: cold user (bias 0.190, grafted 0.200)")
