@@ -23,7 +23,7 @@ Card = Mapping[str, Any]
 DOMAINS = ("domain", "rows", "users", "items", "density", "repeats", "rows of the top 10 % items", "missing")
 LABELS = ("domain", "label", "kind", "mean", "missing")
 STREAMS = ("stream", "train", "val", "test", "labels")
-SHOWN = 60  # lines of a kind on the screen; card.json has them all
+SHOWN = 20  # lines of a kind on the screen; card.json has them all
 
 
 def main(tree: Mapping[str, Any]) -> int:
