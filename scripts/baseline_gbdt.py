@@ -13,16 +13,16 @@ from pathlib import Path
 
 import torch
 
-from graftrec.analysis.gbdt import gbdt
 from graftrec.data.datasets.adult import Adult
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.datasets.census import Census
 from graftrec.data.protocols.cross_domain import CrossDomain
-from graftrec.data.splits.at_random import AtRandom
 from graftrec.data.splits.base import Split
-from graftrec.data.splits.official import Official
+from graftrec.data.splits.predefined import Official
+from graftrec.data.splits.random_split import AtRandom
 from graftrec.data.streams.rows import TableRows
-from graftrec.metrics.pointwise import binary
+from graftrec.evaluation.baselines.gbdt import gbdt
+from graftrec.tasks.metrics.pointwise import binary
 
 
 def rows(name: str, dataset: Dataset, split: Split) -> None:

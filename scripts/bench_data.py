@@ -117,8 +117,8 @@ def protocol_of(folder: Path, rows: int) -> Any:
     """Cross-domain rows without histories, under a time split."""
     from graftrec.data.datasets.files import Files
     from graftrec.data.protocols.cross_domain import CrossDomain
-    from graftrec.data.sampling import Candidates, History
-    from graftrec.data.splits.by_time import ByTime
+    from graftrec.data.splits.temporal import ByTime
+    from graftrec.data.streams.sampling_config import Candidates, History
 
     features: dict[str, str] = {f"id_{n}": "id" for n in range(IDS)} | {f"number_{n}": "number" for n in range(NUMBERS)}
     files = Files(
@@ -154,8 +154,8 @@ def complete_journey(folder: Path, rows: int) -> dict[str, float]:
     """All streams of the whole dataset."""
     from graftrec.data.datasets.complete_journey import CompleteJourney
     from graftrec.data.protocols.long_short_term import LongShortTerm
-    from graftrec.data.sampling import Candidates, History
-    from graftrec.data.splits.by_time import ByTime
+    from graftrec.data.splits.temporal import ByTime
+    from graftrec.data.streams.sampling_config import Candidates, History
 
     protocol = LongShortTerm(CompleteJourney(full=True), ByTime(), History(), Candidates())
     start = time.perf_counter()
@@ -170,8 +170,8 @@ def ml1m_sized(folder: Path, rows: int) -> dict[str, float]:
 
     from graftrec.data.datasets.files import Files
     from graftrec.data.protocols.long_short_term import LongShortTerm
-    from graftrec.data.sampling import Candidates, History
-    from graftrec.data.splits.by_time import ByTime
+    from graftrec.data.splits.temporal import ByTime
+    from graftrec.data.streams.sampling_config import Candidates, History
 
     random, count = np.random.default_rng(0), 1_000_000
     path = folder / "ratings.csv"

@@ -71,7 +71,7 @@ def rank(run: str) -> dict[str, float]:
     import torch
     import yaml
 
-    from graftrec.recommender import Recommender
+    from graftrec.runs.recommender import Recommender
 
     recommender, found = Recommender.load(run), []
     precision = str(yaml.safe_load((Path(run) / "config.yaml").read_text())["trainer"].get("precision", ""))
@@ -90,9 +90,9 @@ def million(items: str) -> dict[str, float]:
     import polars as pl
     from hydra import compose, initialize_config_dir
 
-    from graftrec import config
-    from graftrec.assemble import assemble, protocol_of, streams_of
-    from graftrec.recommender import Recommender
+    from graftrec.config import instantiate
+    from graftrec.runs.recommender import Recommender
+    from graftrec.training.builder import assemble, protocol_of, streams_of
 
     users = max(USERS, int(items) // 20)
     with tempfile.TemporaryDirectory() as folder:
@@ -101,12 +101,12 @@ def million(items: str) -> dict[str, float]:
             {"user": np.arange(len(order)) % users, "item": order, "time": np.arange(len(order)) // users}
         )
         rows.with_columns(pl.col("time").cast(pl.Float64)).write_parquet(Path(folder) / "rows.parquet")
-        config.register_resolvers()
-        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
+        instantiate.register_resolvers()
+        with initialize_config_dir(str(instantiate.conf_dir()), version_base="1.3"):
             files = ["dataset=files", f"dataset.path={folder}/rows.parquet"]
             files += [f"++dataset.{name}={name}" for name in ("user", "item", "time")]
-            tree = config.plain(compose("train", [*COMMAND, *files]))
-        config.drop_orphans(tree)
+            tree = instantiate.plain(compose("train", [*COMMAND, *files]))
+        instantiate.drop_orphans(tree)
         protocol = protocol_of(tree)
         protocol.prepare(streams_of(tree))
     recommender = Recommender(assemble(tree, protocol, ("target",), 0), protocol, "next_item")

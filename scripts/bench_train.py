@@ -118,7 +118,7 @@ class Bare(nn.Module):
 
 def bare(path: Path) -> dict[str, float]:
     """Train and evaluate the bare loop; seconds of each, AUC and number of parameters."""
-    from graftrec.metrics.pointwise import binary
+    from graftrec.tasks.metrics.pointwise import binary
 
     frame = pl.read_parquet(path)
     rows = len(frame)
@@ -185,9 +185,9 @@ def vocabulary(folder: Path) -> dict[str, float]:
     import yaml
     from rich.console import Console
 
-    from graftrec.assemble import protocol_of, streams_of
-    from graftrec.phases import run_plan
-    from graftrec.report.progress import PhaseProgress
+    from graftrec.training.builder import protocol_of, streams_of
+    from graftrec.training.callbacks.progress import PhaseProgress
+    from graftrec.training.fit import run_plan
     from graftrec.transfer.base import Phase
 
     run = next(folder.glob("fp32_*"))

@@ -48,9 +48,12 @@ from hydra import compose, initialize_config_dir
 from rich.box import SIMPLE
 from rich.table import Table
 
-from graftrec import config
-from graftrec.analysis import units
-from graftrec.analysis.arms import (
+from graftrec.config import instantiate
+from graftrec.evaluation.report.console import Screen, screen
+from graftrec.evaluation.statistics import user_values
+from graftrec.evaluation.statistics.intervals import Difference, holm, paired_difference
+from graftrec.evaluation.statistics.user_values import USER, Values
+from graftrec.runs.audit.arms import (
     TWIN,
     ArmJob,
     ArmSpec,
@@ -62,22 +65,19 @@ from graftrec.analysis.arms import (
     train_arm,
     without_beside,
 )
-from graftrec.analysis.auto import PROMISING, search, seeds_of, try_arm, values_of
-from graftrec.analysis.cells import matrix
-from graftrec.analysis.choice import CHANCE
-from graftrec.analysis.compare import compare
-from graftrec.analysis.pool import Workers
-from graftrec.analysis.settled import settled
-from graftrec.analysis.side_by_side import Processes
-from graftrec.analysis.statistics import Difference, holm, paired_difference
-from graftrec.analysis.units import USER, Values
-from graftrec.assemble import prepare
-from graftrec.begin import check_plan
-from graftrec.metrics.pointwise import Value
-from graftrec.phases import Arm, twin_plan
-from graftrec.report.jobs_progress import JobsProgress
-from graftrec.report.screen import Screen, screen
-from graftrec.summary import summary, write_units
+from graftrec.runs.audit.selection_rule import CHANCE
+from graftrec.runs.audit.source_search import PROMISING, search, seeds_of, try_arm, values_of
+from graftrec.runs.audit.source_selection import settled
+from graftrec.runs.audit.transfer_matrix import matrix
+from graftrec.runs.compare import compare
+from graftrec.runs.jobs_progress import JobsProgress
+from graftrec.runs.run_summary import summary, write_units
+from graftrec.runs.side_by_side import Processes
+from graftrec.runs.worker_pool import Workers
+from graftrec.tasks.metrics.pointwise import Value
+from graftrec.training.builder import prepare
+from graftrec.training.fit import Arm, twin_plan
+from graftrec.training.phase_setup import check_plan
 from graftrec.transfer.joint import Joint
 
 TARGET, SOURCES, USEFUL = "target", tuple(f"noise{number}" for number in range(1, 6)), "help"
@@ -250,10 +250,10 @@ def tree_of(case: Case, path: Path) -> dict[str, Any]:
     ]  # fmt: skip
     words += ["+candidates.min_users=0", "+history.long=0", "+history.short=0"] if case.ranks else []
     words += [] if case.ranks else ["+dataset.labels={y: binary}"]
-    config.register_resolvers()
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        tree = config.plain(compose("audit", words))
-    config.drop_orphans(tree)
+    instantiate.register_resolvers()
+    with initialize_config_dir(str(instantiate.conf_dir()), version_base="1.3"):
+        tree = instantiate.plain(compose("audit", words))
+    instantiate.drop_orphans(tree)
     (own,) = tree["target"].values()
     kind = str(own["stream"]).rpartition("/")[2]
     domains = {"planted": SOURCES, "useful": (USEFUL,)}.get(case.name, SOURCES[:1])
@@ -261,7 +261,7 @@ def tree_of(case: Case, path: Path) -> dict[str, Any]:
     return {**tree, "target": {TARGET: named.pop(TARGET)}, "source": named, "balancer": {"_target_": SUM}}
 
 
-SUM, AUTO = "graftrec.balancers.sum.Sum", "graftrec.transfer.auto.Auto"
+SUM, AUTO = "graftrec.training.balancers.sum.Sum", "graftrec.transfer.auto.Auto"
 
 
 class Trained:
@@ -286,7 +286,7 @@ class Trained:
 
     def values(self, jobs: Sequence[ArmJob]) -> dict[int, Values]:
         """Seed -> the test's values per user."""
-        return {job.seed: units.read(pl.read_parquet(job.folder / "units.parquet"))[TARGET] for job in jobs}
+        return {job.seed: user_values.read(pl.read_parquet(job.folder / "units.parquet"))[TARGET] for job in jobs}
 
 
 def one_draw(_: None, draw: Draw) -> list[Any]:
@@ -369,7 +369,7 @@ def arms(trained: Trained, values: Mapping[int, Values]) -> dict[int, Arm]:
 
 def difference(trained: Trained, ours: Mapping[int, Values], theirs: Mapping[int, Values]) -> Difference:
     """The difference that the paths have as well."""
-    return units.difference_of(list(ours.values()), list(theirs.values()), trained.metric)
+    return user_values.difference_of(list(ours.values()), list(theirs.values()), trained.metric)
 
 
 def compare_says(
@@ -406,7 +406,7 @@ def audit_says(
         for (seed, values), old in zip(moved(own).items(), own, strict=True):
             copy = folder / f"{name} {seed}"
             copy.mkdir(parents=True)
-            units.write(units.frame_of({TARGET: values}), copy / "units.parquet")
+            user_values.write(user_values.frame_of({TARGET: values}), copy / "units.parquet")
             (copy / "status.json").write_text(json.dumps(status(old.folder)))
             jobs.append(replace(old, arm=ArmSpec(name, TARGET, (name,)), folder=copy))
     cells = matrix(jobs, {TARGET: trained.metric})["cells"]
@@ -459,7 +459,7 @@ def choose(trained: Trained, given: Sequence[str]) -> dict[str, Any]:
 def on_validation(trained: Trained, given: Sequence[str]) -> tuple[Difference, ...]:
     """What the search would see of all sources at full strength, with half of its seeds and with all of them."""
     tree = auto_tree(trained, given)
-    seeds = seeds_of(tree, config.build(tree["transfer"]))
+    seeds = seeds_of(tree, instantiate.build(tree["transfer"]))
     data, arm = data_of(trained), ArmSpec("", TARGET)
 
     def values(strengths: dict[str, float], seed: int) -> Any:

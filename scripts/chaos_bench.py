@@ -141,8 +141,11 @@ def _import() -> None:
     import pytorch_lightning
     import torch
 
-    from graftrec import cli, jobs, predict, train
-    from graftrec.analysis import audit, compare
+    from graftrec.cli import main as cli
+    from graftrec.cli import predict
+    from graftrec.runs import compare, train
+    from graftrec.runs import job as jobs
+    from graftrec.runs.audit import audit
 
     torch.set_num_threads(1)
     del hydra, matplotlib, polars, pytorch_lightning, cli, jobs, predict, train, audit, compare

@@ -23,7 +23,7 @@ FIELDS = (
     "comment", "partition", "qos", "constraint", "exclude", "gres", "account", "signal_delay_s", "mail_type", "nice",
     "setup", "srun_args", "additional_parameters", "stderr_to_stdout", "submitit_folder", "name", "mail_user",
 )  # fmt: skip
-TARGETS = ("os.system", "subprocess.run", "builtins.eval", "graftrec.cli.main", "shutil.rmtree", "torch.load")
+TARGETS = ("os.system", "subprocess.run", "builtins.eval", "graftrec.cli.main.main", "shutil.rmtree", "torch.load")
 
 
 def strangers(bench: Bench, random: Random, folder: Path) -> tuple[str, str]:

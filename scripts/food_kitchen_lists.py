@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from graftrec.files import whole
+from graftrec.utils.atomic_files import whole
 
 DRAWN = 999
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from graftrec.files import whole
+from graftrec.utils.atomic_files import whole
 
 HOUSEHOLDS, SEED, MIN_HOUSEHOLDS, TRAIN_UNTIL = 200, 2017, 6, 0.8
 OUT = Path(__file__).parents[1] / "src/graftrec/data/samples/complete_journey"

@@ -26,12 +26,12 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from graftrec import config
-from graftrec.analysis.statistics import t_quantile
-from graftrec.assemble import prepare
-from graftrec.files import whole, write_text
-from graftrec.phases import run_plan
-from graftrec.report.progress import PhaseProgress
+from graftrec.config import instantiate
+from graftrec.evaluation.statistics.intervals import t_quantile
+from graftrec.training.builder import prepare
+from graftrec.training.callbacks.progress import PhaseProgress
+from graftrec.training.fit import run_plan
+from graftrec.utils.atomic_files import whole, write_text
 
 CORRELATIONS = (0.0, 0.5, 0.9, 1.0)
 SEEDS = range(20, 30)
@@ -56,13 +56,15 @@ TRUNKS = {
 def run(trunk: str, correlation: float, seed: int) -> dict[str, Any]:
     """Train once; the test MSE (mean over tasks) and the number of parameters."""
     data = [f"++dataset.correlation={correlation}", f"++dataset.seed={seed}", f"seed={seed}"]
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        tree = config.plain(compose("train", ["experiment=mmoe_synthetic", f"trunk={trunk}", *TRUNKS[trunk], *data]))
-    config.drop_orphans(tree)
+    with initialize_config_dir(str(instantiate.conf_dir()), version_base="1.3"):
+        tree = instantiate.plain(
+            compose("train", ["experiment=mmoe_synthetic", f"trunk={trunk}", *TRUNKS[trunk], *data])
+        )
+    instantiate.drop_orphans(tree)
     protocol, _ = prepare(tree)
     silent = Console(file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder:
-        plan = config.build(tree["transfer"]).phases()
+        plan = instantiate.build(tree["transfer"]).phases()
         arm = run_plan(tree, protocol, plan, Path(folder), [], lambda name: PhaseProgress(name, silent))
     mse = float(np.mean([float(arm.test[task]["rmse"].value or math.nan) ** 2 for task in TASKS]))
     return {"mse": mse, "parameters": arm.parameters}
@@ -118,13 +120,13 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [int(word) for word in sys.argv[2:]] or list(SEEDS)
-    config.register_resolvers()
+    instantiate.register_resolvers()
     found = collect(folder, seeds)
     if len(seeds) < 2:
         return
     print(f"\n| correlation | {' | '.join(f'{c:g}' for c in CORRELATIONS)} | parameters |\n|{'---|' * 6}")
     for trunk, values in found.items():
-        count = json.loads((folder / f"{trunk}_{CORRELATIONS[0]}_{seeds[0]}.json").read_text())["parameters"]
+        count = json.loads((folder / f"{trunk}_{CORRELATIONS[0]}_{seeds[0]}.json").read_text())["parameters"]["trunk"]
         print(f"| {trunk} MSE | {' | '.join(f'{v:.4f}' for v in values.mean(0))} | {count:,} |")
     leads = found["shared_bottom"] - found["mmoe"]
     cells = [f"{m:+.4f} [{low:+.4f}, {high:+.4f}]" for m, low, high in zip(*interval(leads), strict=True)]

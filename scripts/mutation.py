@@ -41,22 +41,36 @@ from mutations import Mutation, mutations_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUIVALENT = Path(__file__).with_name("mutation_equivalent.txt")
-FOLDERS = ("trunks", "interactions", "heads", "balancers", "losses", "tasks", "metrics", "transfer")
+FOLDERS = {
+    "trunks": "models/trunks",
+    "interactions": "models/interactions",
+    "heads": "models/heads",
+    "balancers": "training/balancers",
+    "losses": "tasks/losses",
+    "tasks": "tasks",
+    "metrics": "tasks/metrics",
+    "transfer": "transfer",
+}
 COPIED = ("src", "tests", "conf", "scripts", "pyproject.toml", "README.md", "Makefile", ".gitignore", "constraints.txt")
 WARM = ("torch", "pytest", "pytorch_lightning", "torchmetrics", "numpy", "hydra", "omegaconf", "torchjd")
 QUICK = ("test_options.py", "test_every_weight_learns.py", "test_contracts.py", "test_batches.py", "test_task_units.py")
 TOGETHER = (
-    "module",
-    "networks",
-    "tasks",
-    "gradients",
-    "finite",
-    "recommender",
-    "learnt",
-    "rowwise",
-    "processes_of_rows",
+    "training/test_module.py",
+    "models/test_networks.py",
+    "tasks/test_tasks.py",
+    "training/test_gradients.py",
+    "training/test_finite.py",
+    "runs/test_recommender.py",
+    "data/protocols/test_learnt.py",
+    "training/optimizers/test_rowwise.py",
+    "training/test_processes_of_rows.py",
 )
-ALSO = {"metrics": ("analysis", "tasks"), "heads": ("tasks", "nn"), "losses": ("tasks",), "interactions": ("nn",)}
+ALSO = {
+    "tasks/metrics": ("evaluation", "tasks"),
+    "models/heads": ("tasks", "models/layers"),
+    "tasks/losses": ("tasks",),
+    "models/interactions": ("models/layers",),
+}
 LONGEST = 900.0  # seconds of a command, after which a mutant has been caught in an endless loop
 PASSED, NOTHING, LATE = 0, 5, -1  # exit codes of pytest, and ours
 
@@ -163,7 +177,7 @@ def _pytest(folder: Path, output: Path, command: Sequence[str]) -> None:
 
 def commands(folder: Path, mutation: Mutation) -> list[tuple[str, ...]]:
     """What pytest is given, one after the other, until one fails."""
-    package, stem = Path(mutation.path).parts[-2:][0], Path(mutation.path).stem
+    package, stem = Path(mutation.path).parent.relative_to("src/graftrec").as_posix(), Path(mutation.path).stem
     own = folder / "tests" / "unit" / package
     named = sorted(str(path.relative_to(folder)) for path in own.glob(f"test_{stem}*.py"))
     of_transfer = ("test_transfer.py",) if package == "transfer" else ()
@@ -176,7 +190,7 @@ def commands(folder: Path, mutation: Mutation) -> list[tuple[str, ...]]:
     units = [
         f"tests/unit/{name}" for name in (package, *ALSO.get(package, ())) if (folder / "tests/unit" / name).is_dir()
     ]
-    more = [f"tests/unit/test_{name}.py" for name in TOGETHER]
+    more = [f"tests/unit/{name}" for name in TOGETHER]
     found += [tuple(units)] if units else []
     found.append((*contracts, *(path for path in more if (folder / path).exists())))
     rest = ("test_repository.py", "test_no_code.py", *(Path(path).name for path in contracts))
@@ -214,7 +228,7 @@ def drawn(paths: Sequence[str], n: int, seed: int) -> tuple[list[Mutation], int]
 
 
 def _files(name: str) -> list[Path]:
-    at = ROOT / "src" / "graftrec" / name if name in FOLDERS else Path(name).resolve()
+    at = ROOT / "src" / "graftrec" / FOLDERS[name] if name in FOLDERS else Path(name).resolve()
     found = [at] if at.is_file() else sorted(at.glob("*.py"))
     if not found:
         raise SystemExit(f"--paths should be folders of graftrec or files. Found {name}.")

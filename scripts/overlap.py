@@ -23,10 +23,10 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from graftrec.analysis import units
-from graftrec.analysis.statistics import Difference
-from graftrec.analysis.units import USER, Values, difference_of
-from graftrec.report.plots import GRAFTED, INK, OTHER, TWIN, clean, save
+from graftrec.evaluation.report.plots import GRAFTED, INK, OTHER, TWIN, clean, save
+from graftrec.evaluation.statistics import user_values
+from graftrec.evaluation.statistics.intervals import Difference
+from graftrec.evaluation.statistics.user_values import USER, Values, difference_of
 
 LEVEL = "overlap_users"
 ARMS = ("grafted", "twin")
@@ -46,7 +46,7 @@ def differences(runs: Sequence[Path], metric: str | None) -> tuple[str, str, dic
             if not (len(arms[0]) and arms[0][USER].equals(arms[1][USER])):
                 raise SystemExit(f"{run}: '{metric}' of '{task}' has no values of the same users for grafted and twin")
             for of_level, frame in zip(found.setdefault(level, ([], [])), arms, strict=True):
-                of_level.append(units.read(frame)[task])
+                of_level.append(user_values.read(frame)[task])
     return task, str(metric), {level: difference_of(*found[level], str(metric)) for level in sorted(found)}
 
 

@@ -11,17 +11,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from graftrec.analysis.baselines import Popularity
-from graftrec.analysis.scored import score_ranker
 from graftrec.data.datasets.citeulike import CiteULike, write_cmn_lists
 from graftrec.data.datasets.sequences import Sequences
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_domain import CrossDomain
 from graftrec.data.protocols.long_short_term import LongShortTerm
-from graftrec.data.sampling import Candidates
 from graftrec.data.splits.leave_last_out import LeaveLastOut
-from graftrec.data.splits.official import Official
+from graftrec.data.splits.predefined import Official
 from graftrec.data.streams.baskets import BasketRows
+from graftrec.data.streams.sampling_config import Candidates
+from graftrec.evaluation.baselines.rankers import Popularity
+from graftrec.evaluation.baselines.scoring import score_ranker
 
 PUBLISHED = {  # HR@10, NDCG@10
     "LastFM": (".0440", ".0203", "S3-Rec, CIKM 2020"),

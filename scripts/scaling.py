@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from graftrec.files import whole
-from graftrec.report import plots
+from graftrec.evaluation.report import plots
+from graftrec.utils.atomic_files import whole
 
 LOSS, FLOPS = "train/loss/total", "train/flops"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-from graftrec import cli
+from graftrec.cli import main
 
 SETTINGS = {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "WANDB_MODE": "offline"}
 
@@ -30,7 +30,7 @@ def graftrec(*words: str, cwd: Path, code: int = 0) -> Done:
     os.chdir(cwd)
     try:
         with patch.dict(os.environ, SETTINGS), redirect_stdout(out), redirect_stderr(err):
-            found = cli.main(list(words))
+            found = main.main(list(words))
     finally:
         os.chdir(before)
     assert found == code, f"{found}\n{out.getvalue()[-2000:]}\n{err.getvalue()[-4000:]}"

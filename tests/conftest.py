@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from graftrec import config
+from graftrec.config import instantiate
 
 Compose = Callable[[list[str]], dict[str, Any]]
 
@@ -88,10 +88,10 @@ def compose() -> Compose:
     from hydra import compose, initialize_config_dir
 
     def tree_of(overrides: list[str]) -> dict[str, Any]:
-        config.register_resolvers()
-        with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-            tree = config.plain(compose("train", overrides))
-        config.drop_orphans(tree)
+        instantiate.register_resolvers()
+        with initialize_config_dir(str(instantiate.conf_dir()), version_base="1.3"):
+            tree = instantiate.plain(compose("train", overrides))
+        instantiate.drop_orphans(tree)
         return tree
 
     return tree_of

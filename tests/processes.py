@@ -11,7 +11,13 @@ from typing import Any
 import torch.distributed as dist
 from torch.multiprocessing import start_processes
 
-PRELOAD = ["pytest", "graftrec.train", "graftrec.trunks.hstu", "graftrec.trunks.sasrec", "graftrec.balancers.mgda"]
+PRELOAD = [
+    "pytest",
+    "graftrec.runs.train",
+    "graftrec.models.trunks.hstu",
+    "graftrec.models.trunks.sasrec",
+    "graftrec.training.balancers.mgda",
+]
 
 
 def server() -> ForkServerContext:

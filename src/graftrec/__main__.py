@@ -2,7 +2,7 @@
 
 import sys
 
-from graftrec.cli import main
+from graftrec.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

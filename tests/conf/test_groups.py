@@ -11,15 +11,15 @@ import yaml
 
 import graftrec
 from discovery import classes, path_of
-from graftrec import config
-from graftrec.overrides import problems_of_command
+from graftrec.config import instantiate
+from graftrec.runs.overrides import problems_of_command
 
 GROUPS = {  # group -> the package of its classes
-    "interaction": "interactions",
-    "trunk": "trunks",
-    "head": "heads",
-    "loss": "losses",
-    "balancer": "balancers",
+    "interaction": "models.interactions",
+    "trunk": "models.trunks",
+    "head": "models.heads",
+    "loss": "tasks.losses",
+    "balancer": "training.balancers",
     "transfer": "transfer",
     "protocol": "data.protocols",
     "dataset": "data.datasets",
@@ -27,9 +27,9 @@ GROUPS = {  # group -> the package of its classes
     "task": "tasks",
 }
 ONE_FILE_EACH = ("interaction", "trunk", "head", "loss", "balancer", "transfer", "protocol", "split")
-TRAINED_FOLDERS = sorted(folder.name for folder in config.conf_dir().iterdir() if folder.is_dir())
-FILES = sorted(path for path in config.conf_dir().rglob("*.yaml"))
-OPTIONS = [path for path in FILES if path.parent != config.conf_dir()]
+TRAINED_FOLDERS = sorted(folder.name for folder in instantiate.conf_dir().iterdir() if folder.is_dir())
+FILES = sorted(path for path in instantiate.conf_dir().rglob("*.yaml"))
+OPTIONS = [path for path in FILES if path.parent != instantiate.conf_dir()]
 ROOTED = ("adult", "amazon_pair", "census", "food_kitchen", "kuairand", "kuairand_sequence", "movielens_cold_start")
 ROOTED += ("sequences",)
 TWO_ROOTS = ["dataset.parts.movielens.root=a", "dataset.parts.movietweetings.root=b"]
@@ -37,11 +37,12 @@ NEEDS = {"dataset/files": ["dataset.path=lines.parquet", "dataset.user=who", "da
 NEEDS |= {"dataset/movielens_movietweetings": TWO_ROOTS}
 NEEDS |= {f"experiment/{name}": ["dataset.root=files"] for name in ROOTED}
 NEEDS |= {"experiment/movies_by_text": TWO_ROOTS}
-SPLITS = {"time": "by_time", "random": "at_random"}  # an option reads better than the name of its module
+# an option reads better than the name of its module
+SPLITS = {"time": "temporal", "random": "random_split", "official": "predefined"}
 
 
 def name_of(path: Path) -> str:
-    return str(path.relative_to(config.conf_dir()).with_suffix(""))
+    return str(path.relative_to(instantiate.conf_dir()).with_suffix(""))
 
 
 def needs(path: Path) -> list[str]:
@@ -58,11 +59,13 @@ def body(path: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("group", ONE_FILE_EACH)
 def test_one_class_one_yaml(group: str) -> None:
-    files = [path for path in sorted((config.conf_dir() / group).glob("*.yaml")) if name_of(path) != "interaction/none"]
+    files = [
+        path for path in sorted((instantiate.conf_dir() / group).glob("*.yaml")) if name_of(path) != "interaction/none"
+    ]
     targets = {}
     for path in files:
         tree = body(path)
-        target = config.resolve(str(tree.pop("_target_")))
+        target = instantiate.resolve(str(tree.pop("_target_")))
         assert set(tree) <= set(inspect.signature(target).parameters)
         targets[path.stem] = path_of(target)
         assert target.__module__.rpartition(".")[2] == SPLITS.get(path.stem, path.stem)
@@ -74,9 +77,9 @@ def test_one_class_one_yaml(group: str) -> None:
 @pytest.mark.parametrize("group", ["dataset", "task"])
 def test_every_class_has_a_yaml_and_every_yaml_a_class(group: str) -> None:
     named = set()
-    for path in (config.conf_dir() / group).glob("*.yaml"):
+    for path in (instantiate.conf_dir() / group).glob("*.yaml"):
         tree = body(path)
-        target = config.resolve(str(tree.pop("_target_")))
+        target = instantiate.resolve(str(tree.pop("_target_")))
         assert set(tree) - {"head", "loss", "defaults"} <= set(inspect.signature(target).parameters), path
         named.add(path_of(target))
     assert named == {path_of(cls) for cls in classes(GROUPS[group])}
@@ -86,11 +89,11 @@ def settings_of(path: Path) -> list[str]:
     """Settings that choose this file where it belongs."""
     group, option = path.parent.name, path.stem
     if group == "task":
-        return [f"task@{role}=[{option if role == 'target' else ''}]" for role in config.ROLES]
+        return [f"task@{role}=[{option if role == 'target' else ''}]" for role in instantiate.ROLES]
     if group in ("head", "loss"):
         more = {"gbce": ["++target.recommend.loss.t=0"]}.get(option, [])  # its t asks how large the catalogue is
         return [f"{group}@target.recommend.{group}={option}", *more]
-    if group == "balancer" and config.resolve(body(path)["_target_"]).scale_invariant:  # type: ignore[arg-type]
+    if group == "balancer" and instantiate.resolve(body(path)["_target_"]).scale_invariant:  # type: ignore[arg-type]
         return [f"{group}={option}", "source.interest.weight=1", "shared.relevance.weight=1"]
     return [f"{group}={option}", *needs(path)]
 
@@ -101,9 +104,9 @@ def test_every_yaml_composes_without_a_problem(path: Path) -> None:
 
 
 def test_every_yaml_is_counted() -> None:
-    primary = {path.stem for path in FILES if path.parent == config.conf_dir()}
+    primary = {path.stem for path in FILES if path.parent == instantiate.conf_dir()}
     assert primary == {"train", "predict", "data", "audit"}
-    assert len(OPTIONS) + len(primary) == len(list(config.conf_dir().rglob("*.y*ml")))
+    assert len(OPTIONS) + len(primary) == len(list(instantiate.conf_dir().rglob("*.y*ml")))
     assert len(TRAINED_FOLDERS) <= 15  # the budget of groups
     assert {path.parent.name for path in OPTIONS} == set(TRAINED_FOLDERS)
     assert set(GROUPS) == {*ONE_FILE_EACH, "dataset", "task"}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from graftrec.cli import VERBS
-from graftrec.config import ROLES, conf_dir, problems_of_tree
-from graftrec.rules import AUDIT, DATA, PREDICT, RUN
-from graftrec.slots import SLOTS
+from graftrec.cli.main import VERBS
+from graftrec.config.component_types import SLOTS
+from graftrec.config.instantiate import ROLES, conf_dir, problems_of_tree
+from graftrec.config.value_rules import AUDIT, DATA, PREDICT, RUN
 
 ODD = [-1, 0.5, float("nan"), "", True, [], {"a": 1}, [None]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from graftrec.overrides import problems_of_command
-from graftrec.train import train
+from graftrec.runs.overrides import problems_of_command
+from graftrec.runs.train import train
 
 Compose = Callable[[list[str]], dict[str, Any]]
 NEXT = ["task@source=[]", "task@shared=[]", "task@target=[next_item]"]
@@ -68,8 +68,8 @@ def test_a_setting_that_the_trunk_lacks_is_wrong_with_a_size_too() -> None:
 def test_half_precision_trains_every_sequential_trunk(
     trunk: str, compose: Compose, shop_settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for drawing in ("plots.learning_curves", "plots.comparison", "html.write_report"):
-        monkeypatch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
+    for drawing in ("plots.learning_curves", "plots.comparison", "run_page.write_report"):
+        monkeypatch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
     cloze = ["++history.mask=0.2"] if trunk == "bert4rec" else []
     more = ["++trainer.precision=bf16-mixed", "++trainer.log_every_n_steps=1"]
     score = train(compose([f"trunk={trunk}", *NEXT, *cloze, *more, *shop_settings, *SHORT]), tmp_path)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from graftrec import config
-from graftrec.jobs import run_job
-from graftrec.ranks import processes
-from graftrec.train import train
+from graftrec.config import instantiate
+from graftrec.runs.job import run_job
+from graftrec.runs.train import train
+from graftrec.training.distributed.rank import processes
 
 Compose = Callable[[list[str]], dict[str, Any]]
 
@@ -106,7 +106,7 @@ RUN = [
     "experiment",
     "task",
 ]
-FILES = [path for group in RUN for path in sorted((config.conf_dir() / group).glob("*.yaml"))]
+FILES = [path for group in RUN for path in sorted((instantiate.conf_dir() / group).glob("*.yaml"))]
 
 
 def name_of(path: Path) -> str:
@@ -140,9 +140,9 @@ def settings_of(path: Path) -> list[str]:
     if name_of(path) in FOR_NUMBERS:
         return [f"{group}@shared.relevance.{group}={option}"]
     if name_of(path) in OWN_TASK:
-        return settings_of(config.conf_dir() / "task" / f"{OWN_TASK[name_of(path)]}.yaml")
+        return settings_of(instantiate.conf_dir() / "task" / f"{OWN_TASK[name_of(path)]}.yaml")
     chosen = [f"{CHOICE.get(group, group)}={option}", *MORE.get(name_of(path), [])]
-    if group == "balancer" and config.resolve(yaml.safe_load(path.read_text())["_target_"]).scale_invariant:
+    if group == "balancer" and instantiate.resolve(yaml.safe_load(path.read_text())["_target_"]).scale_invariant:
         chosen += ["source.interest.weight=1", "shared.relevance.weight=1"]  # others are refused with it
     return chosen
 
@@ -174,8 +174,8 @@ def test_two_batches(
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
     if path.parent.name not in DRAWN:
-        for drawing in ("plots.learning_curves", "plots.comparison", "html.write_report"):
-            monkeypatch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
+        for drawing in ("plots.learning_curves", "plots.comparison", "run_page.write_report"):
+            monkeypatch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
     alone = [] if path.parent.name in JUDGED else ["baselines=false"]
     tree = compose([*settings_of(path), *shop_settings, *SHORT, *alone])
     key = json.dumps(tree, sort_keys=True)
@@ -198,7 +198,9 @@ def test_two_batches(
 
 
 def test_no_yaml_is_left_out(done: dict[str, tuple[Path, float]]) -> None:
-    groups = {folder.name for folder in config.conf_dir().iterdir() if folder.is_dir()}
+    groups = {folder.name for folder in instantiate.conf_dir().iterdir() if folder.is_dir()}
     assert groups - set(RUN) == {"dataset"}  # other data than the shop: test_groups composes it, slow tests run it
     assert {path.parent.name for path in FILES} == set(RUN)
-    assert len(FILES) == sum(len(list((config.conf_dir() / group).glob("*.yaml"))) for group in groups - {"dataset"})
+    assert len(FILES) == sum(
+        len(list((instantiate.conf_dir() / group).glob("*.yaml"))) for group in groups - {"dataset"}
+    )

@@ -15,11 +15,11 @@ from test_contracts import CLASSES, TOLD, C, D, F, K, draw, make, name_of
 from torch import Tensor, nn
 
 from discovery import classes
-from graftrec.batch import Aside, Encoded
-from graftrec.config import arguments
-from graftrec.heads.base import Head
-from graftrec.interactions.base import Interaction
-from graftrec.trunks.base import Trunk
+from graftrec.config.instantiate import arguments
+from graftrec.data.batch import Aside, Encoded
+from graftrec.models.heads.base import Head
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.trunks.base import Trunk
 
 STREAMS = {"s": ["user", "item", "numbers"], "t": ["user", "item", "numbers"]}
 TASKS: list[str] = TOLD["tasks"]
@@ -82,7 +82,7 @@ def made_of(trunk: Trunk) -> Tensor:
     return trunk(encoded(type(trunk), *SHAPES["ragged"]), TASKS)["a"]
 
 
-@pytest.mark.parametrize("cls", classes("trunks"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.trunks"), ids=name_of)
 class TestTrunks:
     @pytest.mark.parametrize("training", [True, False])
     def test_any_batch_is_finite_and_gives_every_weight_a_gradient(self, cls: type[Trunk], training: bool) -> None:
@@ -172,7 +172,7 @@ class TestTrunks:
                 trunk_of(cls, dropout=wrong)
 
 
-@pytest.mark.parametrize("cls", classes("interactions"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.interactions"), ids=name_of)
 class TestInteractions:
     @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
     @pytest.mark.parametrize("rows", [0, 1, 4])
@@ -193,7 +193,7 @@ class TestInteractions:
         assert cls.keeps_fields == torch.equal(make(cls, fields=F, width=D)(fields)[:, :F], fields)
 
 
-@pytest.mark.parametrize("cls", classes("heads"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.heads"), ids=name_of)
 class TestHeads:
     @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
     @pytest.mark.parametrize("rows", [0, 1, 4])

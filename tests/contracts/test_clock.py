@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from test_one_way_to_write import PROGRAM, dotted, named
 
-from graftrec.config import fingerprint
-from graftrec.files import own
-from graftrec.records import sealed
-from graftrec.resume import folder_of
+from graftrec.config.instantiate import fingerprint
+from graftrec.runs.resume import folder_of
+from graftrec.utils.atomic_files import own
+from graftrec.utils.record_files import sealed
 
 OF_DAY = {
     "time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.asctime", "time.strftime",
@@ -25,11 +25,11 @@ OF_DAY = {
 }  # fmt: skip
 OF_FILES = {"st_mtime", "st_mtime_ns", "st_ctime", "st_ctime_ns", "st_atime", "st_atime_ns", "getmtime", "getctime"}
 READ_HERE = {  # file: function -> what a wrong clock costs there
-    "data/cache.py: fingerprint": "which moment a file has is compared with itself alone",
-    "data/cache.py: draft": "what a killed process left stays for longer",
-    "data/card.py: _warnings": "a warning of times in the future",
-    "report/wandb_run.py: last_in": "which of several logs of one run goes on",
-    "resume.py: _stopped_last": "which of several runs of the same settings goes on first",
+    "data/tables/cache.py: fingerprint": "which moment a file has is compared with itself alone",
+    "data/tables/cache.py: draft": "what a killed process left stays for longer",
+    "data/protocols/data_card.py: _warnings": "a warning of times in the future",
+    "training/loggers/wandb_run.py: last_in": "which of several logs of one run goes on",
+    "runs/resume.py: _stopped_last": "which of several runs of the same settings goes on first",
 }
 
 

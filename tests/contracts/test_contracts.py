@@ -1,7 +1,7 @@
 """What every trunk, head, loss, balancer, transfer, task, dataset and protocol holds.
 
-Classes are found by walking their packages and built from what the program knows, as `graftrec.config.build` does it:
-a new file is enough to be tested here.
+Classes are found by walking their packages and built from what the program knows, as `config.instantiate.build` does
+it: a new file is enough to be tested here.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ import torch
 from torch import Tensor
 
 from discovery import classes
-from graftrec import config
-from graftrec.balancers.base import Balancer
-from graftrec.batch import Batch, Encoded
+from graftrec.config import instantiate
+from graftrec.data.batch import Batch, Encoded
 from graftrec.data.datasets.base import Dataset
 from graftrec.data.datasets.files import Files
-from graftrec.data.datasets.several import Several
+from graftrec.data.datasets.multi import Several
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_platform import CrossPlatform
-from graftrec.data.sampling import Candidates
+from graftrec.data.schema import Edges, Label
 from graftrec.data.splits.base import Split
 from graftrec.data.streams.base import Part
-from graftrec.errors import DataError, UserError
-from graftrec.heads.base import Head
-from graftrec.heads.dot import Dot
-from graftrec.heads.linear import Linear
-from graftrec.interactions.base import Interaction
-from graftrec.losses.base import Loss, masked_mean
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.losses.ordinal import Ordinal as OrdinalLoss
-from graftrec.losses.quantile import Quantile
-from graftrec.losses.squared import Squared
-from graftrec.losses.weighted_logistic import WeightedLogistic
-from graftrec.metrics.scale import sign
-from graftrec.nn.encoder import Encoder
-from graftrec.schema import Edges, Label
+from graftrec.data.streams.sampling_config import Candidates
+from graftrec.models.encoder import Encoder
+from graftrec.models.heads.base import Head
+from graftrec.models.heads.dot import Dot
+from graftrec.models.heads.linear import Linear
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.trunks.base import Trunk
 from graftrec.tasks.base import Task
 from graftrec.tasks.escm2 import ESCM2
 from graftrec.tasks.esmm import ESMM
+from graftrec.tasks.losses.base import Loss, masked_mean
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
+from graftrec.tasks.losses.ordinal import Ordinal as OrdinalLoss
+from graftrec.tasks.losses.quantile import Quantile
+from graftrec.tasks.losses.squared import Squared
+from graftrec.tasks.losses.weighted_logistic import WeightedLogistic
+from graftrec.tasks.metrics.direction import sign
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.ordinal import Ordinal
 from graftrec.tasks.quantiles import Quantiles
 from graftrec.tasks.watch_time import WatchTime
+from graftrec.training.balancers.base import Balancer
 from graftrec.transfer.base import ROLES, Transfer
-from graftrec.trunks.base import Trunk
+from graftrec.utils.errors import DataError, UserError
 
 B, F, D, L, C, K, CLASSES = 5, 3, 8, 4, 7, 2, 6
 TASKS = ["a", "b"]
@@ -67,7 +67,7 @@ def loss_for(label: Label) -> Loss:
 
 def make(cls: type[Any], **known: Any) -> Any:
     """An instance with the arguments that it takes of those known."""
-    return cls(**{name: value for name, value in known.items() if name in config.arguments(cls)})
+    return cls(**{name: value for name, value in known.items() if name in instantiate.arguments(cls)})
 
 
 def name_of(cls: type[Any]) -> str:
@@ -78,7 +78,10 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("package", ["interactions", "trunks", "heads", "losses", "balancers", "transfer", "tasks"])
+PACKAGES = ["models.interactions", "models.trunks", "models.heads", "tasks.losses", "training.balancers", "transfer"]
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "tasks"])
 def test_classes_are_found_and_are_abstract_or_final(package: str) -> None:
     found = classes(package)
     assert len(found) >= 2
@@ -100,7 +103,7 @@ def encoded(cls: type[Trunk]) -> Encoded:
     return Encoded(draw(B, F, D), draw(B, L, D, seed=1), mask, stream="s", hidden=hidden, items=items, kinds=kinds)
 
 
-@pytest.mark.parametrize("cls", classes("trunks"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.trunks"), ids=name_of)
 class TestTrunks:
     def trunk(self, cls: type[Trunk]) -> Trunk:
         torch.manual_seed(0)
@@ -174,7 +177,7 @@ class TestTrunks:
 # --- interactions
 
 
-@pytest.mark.parametrize("cls", classes("interactions"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.interactions"), ids=name_of)
 class TestInteractions:
     def interaction(self, cls: type[Interaction]) -> Interaction:
         torch.manual_seed(0)
@@ -196,7 +199,7 @@ class TestInteractions:
 # --- heads
 
 
-@pytest.mark.parametrize("cls", classes("heads"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.heads"), ids=name_of)
 class TestHeads:
     def test_rows(self, cls: type[Head]) -> None:
         try:
@@ -207,7 +210,7 @@ class TestHeads:
             assert head(draw(B, D)).shape == (B,)
 
     def test_classes(self, cls: type[Head]) -> None:
-        if "classes" in config.arguments(cls):
+        if "classes" in instantiate.arguments(cls):
             assert make(cls, in_dim=D, item_dim=0, cross_dim=0, classes=CLASSES)(draw(B, D)).shape == (B, CLASSES)
         else:  # then it must refuse what has no candidate
             with pytest.raises(ValueError, match="candidate"):
@@ -270,7 +273,7 @@ def right_and_wrong(kind: str) -> tuple[Tensor, Tensor]:
     return (2 * hot - 1) * 4, (1 - 2 * hot) * 4
 
 
-@pytest.mark.parametrize("cls", classes("losses"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("tasks.losses"), ids=name_of)
 class TestLosses:
     def test_one_value_per_label(self, cls: type[Loss]) -> None:
         fits = fitting(cls())
@@ -321,7 +324,7 @@ def pulls(rows: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.exp(draw(rows, seed=seed + 2000).double()), gradients @ gradients.T
 
 
-@pytest.mark.parametrize("cls", classes("balancers"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("training.balancers"), ids=name_of)
 class TestBalancers:
     def balancer(self, cls: type[Balancer], tasks: int = 4) -> Balancer:
         return make(cls, tasks=list("abcdefgh"[:tasks]), seed=7, warmup=1)
@@ -450,7 +453,7 @@ def plans() -> list[Any]:
     found = []
     for cls in classes("transfer"):
         found.append(pytest.param(cls, {}, id=cls.__name__))
-        for name, slot in config.arguments(cls).items():
+        for name, slot in instantiate.arguments(cls).items():
             if isinstance(slot.default, bool):
                 found.append(pytest.param(cls, {name: not slot.default}, id=f"{cls.__name__}-{name}"))
     return found
@@ -474,7 +477,7 @@ def test_a_plan_ends_with_the_target_and_starts_from_what_is_there(
         assert phase.carry
         assert all(prefix.endswith(".") for prefix in (*phase.frozen, *phase.carry))
     with pytest.raises(ValueError, match="at least 1"):
-        cls(**{next(name for name, slot in config.arguments(cls).items() if type(slot.default) is int): 0})
+        cls(**{next(name for name, slot in instantiate.arguments(cls).items() if type(slot.default) is int): 0})
 
 
 # --- tasks
@@ -638,7 +641,9 @@ LABELLED: dict[str, Any] = {
 def test_a_dataset_hands_over_cleaned_rows_or_says_which_file_is_missing(
     cls: type[Dataset], shop: Path, tmp_path: Path
 ) -> None:
-    if "root" in config.arguments(cls):  # the real files are elsewhere: tests/unit/data/test_datasets.py reads them
+    if "root" in instantiate.arguments(
+        cls
+    ):  # the real files are elsewhere: tests/unit/data/datasets/test_datasets.py reads them
         with pytest.raises(DataError, match="DATA-011") as error:
             cls(root=str(tmp_path)).parts()  # type: ignore[call-arg]
         assert cls.origin.split()[0] in str(error.value)

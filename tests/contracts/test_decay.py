@@ -10,10 +10,10 @@ from test_contracts import TOLD, D, make
 from torch import nn
 
 from discovery import classes
-from graftrec.nn.decay import undecayed
-from graftrec.nn.numbers import Age, Periodic
-from graftrec.optimizers.groups import spare
-from graftrec.optimizers.rowwise import RowWise
+from graftrec.models.layers.numeric_embeddings import Age, Periodic
+from graftrec.models.layers.weight_decay import undecayed
+from graftrec.training.optimizers.groups import spare
+from graftrec.training.optimizers.rowwise import RowWise
 
 # Matrices and tables, which may decay. What has two axes and stands neither here nor in its module's ``no_decay`` is
 # undecided: say which it is.
@@ -29,15 +29,16 @@ MATRICES = {
 }
 
 
+PACKAGES = ("models.trunks", "models.heads", "models.interactions", "training.balancers")
+
+
 def parts() -> list[nn.Module]:
     """One of every trunk, head, interaction and balancer, and what an encoder is made of."""
     torch.manual_seed(0)
     known: dict[str, Any] = {
         **TOLD, "history": True, "in_dim": D, "item_dim": D, "cross_dim": 2, "classes": 1, "seed": 0,
     }  # fmt: skip
-    made = [
-        make(cls, **known) for package in ("trunks", "heads", "interactions", "balancers") for cls in classes(package)
-    ]
+    made = [make(cls, **known) for package in PACKAGES for cls in classes(package)]
     return [*made, Age(D), Periodic(2, D), nn.LayerNorm(D)]
 
 

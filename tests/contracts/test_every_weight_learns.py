@@ -9,11 +9,11 @@ from tiny import batches, domains_of, module, plain, scramble, shape_of, step, t
 from torch import nn
 
 from discovery import classes
-from graftrec.interactions.base import Interaction
-from graftrec.module import GraftModule
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.trunks.base import Trunk
+from graftrec.models.trunks.shared_bottom import SharedBottom
 from graftrec.tasks.base import Task
-from graftrec.trunks.base import Trunk
-from graftrec.trunks.shared_bottom import SharedBottom
+from graftrec.training.lightning_module import GraftModule
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def resting(model: GraftModule, given: Any) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("cls", classes("trunks"), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", classes("models.trunks"), ids=lambda cls: cls.__name__)
 def test_every_weight_of_a_trunk_and_its_heads_learns(cls: type[Trunk]) -> None:
     assert not resting(module(cls), batches(shape_of(cls), cloze=cls.cloze))
 
@@ -42,7 +42,7 @@ def test_every_weight_of_a_task_learns(cls: type[Task]) -> None:
     assert not resting(plain(cls), batches(task_shape(cls), domains=domains_of(cls)))
 
 
-@pytest.mark.parametrize("cls", classes("interactions"), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", classes("models.interactions"), ids=lambda cls: cls.__name__)
 def test_every_weight_under_an_interaction_learns(cls: type[Interaction]) -> None:
     assert not resting(module(SharedBottom, interaction=cls), batches("rows"))
 

@@ -9,8 +9,8 @@ import torch
 from test_contracts import STREAMS, TASKS, TOLD, B, D, F, draw, encoded, make, name_of
 
 from discovery import classes
-from graftrec.interactions.base import Interaction
-from graftrec.trunks.base import Trunk
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.trunks.base import Trunk
 
 NAMES = STREAMS["s"]
 
@@ -21,7 +21,7 @@ def trunk_with(cls: type[Trunk], names: list[str]) -> Trunk:
     return made.eval()
 
 
-@pytest.mark.parametrize("cls", classes("trunks"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.trunks"), ids=name_of)
 class TestTrunks:
     def test_other_names_of_the_same_fields_matter_where_it_says_so(self, cls: type[Trunk]) -> None:
         e = encoded(cls)
@@ -35,7 +35,7 @@ class TestTrunks:
         assert same == cls.sequential
 
 
-@pytest.mark.parametrize("cls", classes("interactions"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("models.interactions"), ids=name_of)
 def test_an_interaction_keeps_the_fields_where_it_says_so(cls: type[Interaction]) -> None:
     interaction, fields = make(cls, fields=F, width=D).eval(), draw(B, F, D)
     assert torch.equal(interaction(fields)[:, :F], fields) == cls.keeps_fields

@@ -22,15 +22,15 @@ CALLS = re.compile(
     r"|import_module|mktemp|register_new_resolver|add_safe_globals)$|^(torch(\.\w+)*|np|numpy|yaml|joblib)\.load(s|_all)?$"
 )
 EXCEPTIONS = {  # file: call -> reason
-    "checkpoint.py: torch.load": "the one loader of weights: from an open, checked, local file, weights only",
-    "data/fitted.py: np.load": "numbers of a cache, without pickles",
-    "config.py: importlib.import_module": "the modules of an allowed package, by `resolve`; bases of slots, by name",
-    "config.py: OmegaConf.register_new_resolver": "names of folders, and an environment that is read by a list",
-    "cli.py: import_module": "verbs of a table of ours",
-    "jobs.py: import_module": "verbs of a table of ours",
-    "sweep_job.py: import_module": "verbs of a table of ours",
-    "launch.py: subprocess": "the ranks of a job: this interpreter with a module of ours, without a shell",
-    "data_get.py: extract": "our own, member by member",
+    "training/checkpoints/checkpoint.py: torch.load": "the one loader of weights: of a checked file, weights only",
+    "data/features/train_statistics.py: np.load": "numbers of a cache, without pickles",
+    "config/instantiate.py: importlib.import_module": "modules of an allowed package, by `resolve`; bases of slots",
+    "config/instantiate.py: OmegaConf.register_new_resolver": "names of folders; an environment read by a list",
+    "cli/main.py: import_module": "verbs of a table of ours",
+    "runs/job.py: import_module": "verbs of a table of ours",
+    "runs/sweep/hydra_job.py: import_module": "verbs of a table of ours",
+    "training/distributed/launcher.py: subprocess": "the ranks of a job: a module of ours, without a shell",
+    "cli/data_get.py: extract": "our own, member by member",
     "hydra_plugins/graftrec_joblib/launcher.py: joblib.externals.loky.process_executor.BrokenProcessPool": (
         "a class of errors: that a process of a sweep was killed"
     ),

@@ -19,13 +19,13 @@ from tiny import ROWS, batches, domains_of, module, parts, plain, scramble, shap
 from torch import Tensor, nn
 
 from discovery import classes
-from graftrec.batch import Batch
-from graftrec.module import GraftModule
+from graftrec.data.batch import Batch
+from graftrec.models.trunks.base import Trunk
 from graftrec.tasks.base import Task
+from graftrec.training.lightning_module import GraftModule
 from graftrec.transfer.adapters import Bottlenecks
 from graftrec.transfer.base import Means
 from graftrec.transfer.lora import LowRankChanges
-from graftrec.trunks.base import Trunk
 from processes import spawn
 
 Case = tuple[Callable[[], GraftModule], Callable[[int], dict[str, Batch]]]
@@ -56,7 +56,7 @@ def of_task(cls: type[Task]) -> GraftModule:
 
 def cases() -> dict[str, Case]:
     found: dict[str, Case] = {}
-    for trunk in classes("trunks"):
+    for trunk in classes("models.trunks"):
         data = partial(batches, shape_of(trunk), cloze=trunk.cloze)
         found[trunk.__name__] = partial(of_trunk, trunk), data
         for means in MEANS if trunk.__name__ in ADAPTED else ():

@@ -1,6 +1,6 @@
 """One function removes and one way writes: read off the syntax of the program and of its scripts.
 
-What is written goes to a draft of `graftrec.files.whole`, or into a temporary folder; each exception has its reason.
+What is written goes to a draft of `atomic_files.whole`, or into a temporary folder; each exception has its reason.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ HARMLESS = {  # begins with such a verb, and neither writes a file nor removes o
     "to_torch", "to_yaml", "truncate", "write", "writeheader", "writer", "writerow", "writerows",
 }  # fmt: skip
 SAFE = {"whole", "TemporaryDirectory", "TemporaryFile", "BytesIO"}
-REMOVES_HERE = {"files.py": "the one"}
+REMOVES_HERE = {"utils/atomic_files.py": "the one"}
 WRITES_HERE = {  # file: function -> reason
-    "files.py: whole": "the one way",
-    "ledger.py: append": "a line for each job, in one write, beside those of other processes",
-    "run_folder.py: begin": "files of one folder of ours that are whole become another one's",
-    "checkpoint.py: save": "the last checkpoint, which is whole, becomes the one before it",
-    "checkpoint.py: _written": "its caller's draft",
-    "checkpoint.py: _size": "counted, and written nowhere",
-    "launch.py: attend": "a pipe",
-    "worker.py: main": "a pipe",
-    "data_copy.py: write": "its caller's draft, or into a temporary folder",
-    "data/cache.py: draft": "a folder that is whole takes its name",
-    "data/cache.py: store": "into the draft of a folder",
-    "data/encode.py: __init__": "into the draft of a folder",
-    "data/cache.py: put": "into the draft of a folder",
-    "data/download.py: _copy": "into a temporary folder",
-    "data/download.py: _receive": "an address is opened to be read",
-    "data/download.py: _untar": "an archive is opened to be read",
-    "data/download.py: _unzip": "a member of an archive is opened to be read",
+    "utils/atomic_files.py: whole": "the one way",
+    "runs/sweep/job_log.py: append": "a line for each job, in one write, beside those of other processes",
+    "runs/run_folder.py: begin": "files of one folder of ours that are whole become another one's",
+    "training/checkpoints/checkpoint.py: save": "the last checkpoint, which is whole, becomes the one before it",
+    "training/checkpoints/checkpoint.py: _written": "its caller's draft",
+    "training/checkpoints/checkpoint.py: _size": "counted, and written nowhere",
+    "training/distributed/launcher.py: attend": "a pipe",
+    "runs/worker.py: main": "a pipe",
+    "cli/data_copy.py: write": "its caller's draft, or into a temporary folder",
+    "data/tables/cache.py: draft": "a folder that is whole takes its name",
+    "data/tables/cache.py: store": "into the draft of a folder",
+    "data/tables/builder.py: __init__": "into the draft of a folder",
+    "data/tables/cache.py: put": "into the draft of a folder",
+    "data/sources/download.py: _copy": "into a temporary folder",
+    "data/sources/download.py: _receive": "an address is opened to be read",
+    "data/sources/download.py: _untar": "an archive is opened to be read",
+    "data/sources/download.py: _unzip": "a member of an archive is opened to be read",
     "scripts/bench_data.py: ml1m_sized": "into a temporary folder",
     "scripts/bench_data.py: write": "into a temporary folder",
     "scripts/bench_train.py: make_work": "into a temporary folder",

@@ -28,15 +28,15 @@ from tiny import (
 from torch import Tensor
 
 from discovery import classes
-from graftrec.config import KNOWN, arguments
-from graftrec.heads.base import Head
-from graftrec.interactions.base import Interaction
-from graftrec.module import GraftModule
-from graftrec.nn.encoder import Encoder
+from graftrec.config.instantiate import KNOWN, arguments
+from graftrec.models.encoder import Encoder
+from graftrec.models.heads.base import Head
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.trunks.base import Trunk
+from graftrec.models.trunks.shared_bottom import SharedBottom
+from graftrec.models.trunks.transformer import Transformer
 from graftrec.tasks.base import Task
-from graftrec.trunks.base import Trunk
-from graftrec.trunks.shared_bottom import SharedBottom
-from graftrec.trunks.transformer import Transformer
+from graftrec.training.lightning_module import GraftModule
 
 COMPLETED = KNOWN | {"head", "loss", "stream", "column", "columns", "across"}
 """What no option is: the program completes it, or it says which parts and which data there are."""
@@ -163,7 +163,7 @@ def holds(cls: type[Any], name: str, of: Any) -> None:
         assert differ(before, after) == (name not in SAME)
 
 
-@pytest.mark.parametrize(("cls", "name"), options("trunks"))
+@pytest.mark.parametrize(("cls", "name"), options("models.trunks"))
 def test_an_option_of_a_trunk_changes_its_step(cls: type[Trunk], name: str) -> None:
     if f"{cls.__name__}.{name}" in ELSEWHERE:
         return
@@ -177,7 +177,7 @@ def test_a_transformer_goes_without_a_history_where_it_may() -> None:
     assert Transformer(3, WIDTH, False, optional=True).out_dim
 
 
-@pytest.mark.parametrize(("cls", "name"), options("interactions"))
+@pytest.mark.parametrize(("cls", "name"), options("models.interactions"))
 def test_an_option_of_an_interaction_changes_its_step(cls: type[Interaction], name: str) -> None:
     holds(cls, name, lambda more: step_of(module(SharedBottom, interaction=cls, more=more), batches("rows"), ""))
 
@@ -192,7 +192,7 @@ HEADS = {"rows": (0, 1), "classes": (0, 4), "candidates": (WIDTH, 1)}  # width o
 
 
 @pytest.mark.parametrize("mode", HEADS)
-@pytest.mark.parametrize(("cls", "name"), options("heads"))
+@pytest.mark.parametrize(("cls", "name"), options("models.heads"))
 def test_an_option_of_a_head_changes_what_it_says_of_all_that_it_can_read(
     cls: type[Head], name: str, mode: str
 ) -> None:

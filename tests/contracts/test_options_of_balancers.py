@@ -12,11 +12,11 @@ from test_contracts import SANE, fitting, make, name_of, output_of, pulls
 from torch import Tensor
 
 from discovery import classes
-from graftrec.balancers.base import Balancer, Place
-from graftrec.balancers.sum import Sum
-from graftrec.config import arguments, settable
-from graftrec.losses.base import Loss
-from graftrec.losses.bce import Bce
+from graftrec.config.instantiate import arguments, settable
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.losses.bce import Bce
+from graftrec.training.balancers.base import Balancer, Place
+from graftrec.training.balancers.sum import Sum
 
 TASKS = ["a", "b", "c", "d"]
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -94,7 +94,7 @@ def changes(cls: type[Any], name: str, value: Any) -> bool:
     return not torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize(("cls", "name", "value"), [*options("balancers"), *options("losses")])
+@pytest.mark.parametrize(("cls", "name", "value"), [*options("training.balancers"), *options("tasks.losses")])
 def test_an_option_changes_a_weight_or_a_loss(cls: type[Any], name: str, value: Any) -> None:
     assert changes(cls, name, value)
 
@@ -112,7 +112,7 @@ def test_an_option_without_an_effect_is_found() -> None:
     assert not changes(DeafBce, "strength", 2.0)
 
 
-@pytest.mark.parametrize("cls", [*classes("balancers"), *classes("losses")], ids=name_of)
+@pytest.mark.parametrize("cls", [*classes("training.balancers"), *classes("tasks.losses")], ids=name_of)
 def test_every_option_has_its_meaning_told(cls: type[Any]) -> None:
     said = cls.__doc__ or ""
     _, _, told = said.partition("Args:")
@@ -120,7 +120,7 @@ def test_every_option_has_its_meaning_told(cls: type[Any]) -> None:
     assert not missing, missing
 
 
-@pytest.mark.parametrize("cls", classes("balancers"), ids=name_of)
+@pytest.mark.parametrize("cls", classes("training.balancers"), ids=name_of)
 def test_what_a_balancer_learns_does_not_decay(cls: type[Balancer]) -> None:
     """Log weights have one axis, or are named: decay would pull each weight to that of a loss of another size."""
     exempt = getattr(cls, "no_decay", ())

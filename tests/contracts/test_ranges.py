@@ -14,28 +14,34 @@ from tiny import TABLES, WIDTH, edges, shape_of, streams
 from torch import nn
 
 from discovery import classes, path_of
-from graftrec.config import arguments, build, problems_of_tree, settable
+from graftrec.config.instantiate import arguments, build, problems_of_tree, settable
+from graftrec.config.value_rules import PASSED, TRAINER
 from graftrec.data.datasets.planted import Planted
-from graftrec.data.sampling import Candidates, History
-from graftrec.data.splits.by_time import ByTime
-from graftrec.errors import UserError
-from graftrec.nn.encoder import Encoder
-from graftrec.optimizers.rowwise import RowWise
-from graftrec.phases import check_trainer
-from graftrec.rules import PASSED, TRAINER
-from graftrec.schema import Schema
+from graftrec.data.schema import Schema
+from graftrec.data.splits.temporal import ByTime
+from graftrec.data.streams.sampling_config import Candidates, History
+from graftrec.models.encoder import Encoder
+from graftrec.training.fit import check_trainer
+from graftrec.training.optimizers.rowwise import RowWise
+from graftrec.utils.errors import UserError
 
 ODD: list[Any] = [-1, 0, 0.5, 2**40, -(2**40), 1e30, -1e30, 5e-324, float("nan"), float("inf"), "", "x", "1e-3", True]
 ODD += [None, [], [0.9], [-1, -1], [float("nan"), 0.5], {}, {"a": -1}, [["x"]]]
-SLOTS = {"trunks": "trunk", "interactions": "interaction", "balancers": "balancer", "transfer": "transfer",
-         "data.splits": "split", "data.protocols": "protocol"}  # fmt: skip
-HEADS = {"heads": "head", "losses": "loss"}  # parts of a task
+SLOTS = {
+    "models.trunks": "trunk",
+    "models.interactions": "interaction",
+    "training.balancers": "balancer",
+    "transfer": "transfer",
+    "data.splits": "split",
+    "data.protocols": "protocol",
+}
+HEADS = {"models.heads": "head", "tasks.losses": "loss"}  # parts of a task
 NAMES = ["one", "other"]
 
 
 def known_of(package: str, cls: type[Any]) -> dict[str, Any]:
     """What the program completes for a class of this package."""
-    if package == "trunks":
+    if package == "models.trunks":
         schema = Schema(TABLES, streams(shape_of(cls)))
         named = {name: ["user", "item", "numbers"] for name in schema.streams}
         return {"fields": 3, "width": WIDTH, "history": True, "tasks": NAMES, "streams": named,
@@ -43,9 +49,9 @@ def known_of(package: str, cls: type[Any]) -> dict[str, Any]:
     if package == "data.protocols":
         return {"dataset": Planted(), "split": ByTime(), "history": History(), "candidates": Candidates()}
     return {
-        "interactions": {"fields": 3, "width": WIDTH},
-        "balancers": {"tasks": NAMES, "seed": 0},
-        "heads": {"in_dim": WIDTH, "item_dim": WIDTH, "cross_dim": 1, "classes": 1},
+        "models.interactions": {"fields": 3, "width": WIDTH},
+        "training.balancers": {"tasks": NAMES, "seed": 0},
+        "models.heads": {"in_dim": WIDTH, "item_dim": WIDTH, "cross_dim": 1, "classes": 1},
     }.get(package, {})
 
 

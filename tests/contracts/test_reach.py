@@ -11,14 +11,14 @@ from test_contracts import EDGES, STREAMS, TASKS, B, D, F, L, draw, encoded, mak
 from torch import Tensor, nn
 
 from discovery import classes
-from graftrec.errors import UserError
-from graftrec.interactions.base import Interaction
-from graftrec.nn.adapted import LowRank, matrices
-from graftrec.nn.tables import Tables
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.layers.adapters import LowRank, matrices
+from graftrec.models.layers.embedding_tables import Tables
+from graftrec.models.trunks.base import Trunk
 from graftrec.transfer.adapters import Bottlenecks
 from graftrec.transfer.base import Means, share
 from graftrec.transfer.lora import LowRankChanges
-from graftrec.trunks.base import Trunk
+from graftrec.utils.errors import UserError
 
 RANK, WIDTH = 3, 16
 KNOWN: dict[str, Any] = {
@@ -27,7 +27,7 @@ KNOWN: dict[str, Any] = {
 }  # fmt: skip
 REFUSED = {"MeLU"}  # see `changeable`
 NO_MATRIX = {"BiTGCF", "CMF"}  # their dense layers are the tables
-TRUNKS = [cls for cls in classes("trunks") if cls.__name__ not in NO_MATRIX]
+TRUNKS = [cls for cls in classes("models.trunks") if cls.__name__ not in NO_MATRIX]
 CHANGED = [cls for cls in TRUNKS if cls.__name__ not in REFUSED]
 
 
@@ -106,7 +106,7 @@ def test_the_loss_of_weights_alone_is_of_the_weights_that_are_read(cls: type[Tru
     torch.testing.assert_close(trunk.penalty(), changed)  # what is merged is priced as it was
 
 
-@pytest.mark.parametrize("cls", classes("interactions"), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", classes("models.interactions"), ids=lambda cls: cls.__name__)
 def test_low_rank_changes_reach_every_matrix_of_an_interaction(cls: type[Interaction]) -> None:
     torch.manual_seed(0)
     made = Model(nn.Linear(D, D))
@@ -194,7 +194,7 @@ def test_norms_learn_beside_bottlenecks_and_nothing_else(cls: type[Trunk]) -> No
         assert part.requires_grad == (id(part) in norms or ".adapter." in name or name.startswith("adapter.")), name
 
 
-@pytest.mark.parametrize("cls", [cls for cls in classes("trunks") if cls.__name__ in NO_MATRIX], ids=str)
+@pytest.mark.parametrize("cls", [cls for cls in classes("models.trunks") if cls.__name__ in NO_MATRIX], ids=str)
 def test_a_trunk_without_a_dense_layer_has_no_place_for_bottlenecks(cls: type[Trunk]) -> None:
     with pytest.raises(ValueError, match=f"Found {cls.__name__} with none"):
         Bottlenecks(WIDTH, ()).build(model(cls))

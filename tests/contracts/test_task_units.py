@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from discovery import classes
-from graftrec.batch import Batch, View
-from graftrec.heads.dot import Dot
-from graftrec.heads.linear import Linear
-from graftrec.losses.absolute import Absolute
-from graftrec.losses.base import Loss
-from graftrec.losses.bce import Bce
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.losses.ordinal import Ordinal as OrdinalLoss
-from graftrec.losses.quantile import Quantile
-from graftrec.metrics.pointwise import Value
-from graftrec.schema import Label
+from graftrec.data.batch import Batch, View
+from graftrec.data.schema import Label
+from graftrec.models.heads.dot import Dot
+from graftrec.models.heads.linear import Linear
 from graftrec.tasks.base import Task
 from graftrec.tasks.entire_space import EntireSpace
 from graftrec.tasks.escm2 import ESCM2
+from graftrec.tasks.losses.absolute import Absolute
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
+from graftrec.tasks.losses.ordinal import Ordinal as OrdinalLoss
+from graftrec.tasks.losses.quantile import Quantile
+from graftrec.tasks.metrics.pointwise import Value
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.ordinal import Ordinal
 from graftrec.tasks.quantiles import Quantiles

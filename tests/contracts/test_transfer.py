@@ -14,21 +14,21 @@ from rich.console import Console
 from torch import nn
 
 from discovery import classes, path_of
-from graftrec import phases
-from graftrec.assemble import assemble, protocol_of, streams_of
-from graftrec.begin import begin, check_plan
-from graftrec.checkpoint import weights
-from graftrec.config import arguments
+from graftrec.config.instantiate import arguments
 from graftrec.data.protocols.base import Protocol
-from graftrec.errors import UserError
-from graftrec.module import GraftModule
-from graftrec.nn.stream_norm import StreamNorm
-from graftrec.phases import train_plan, twin_plan
-from graftrec.report.progress import PhaseProgress
-from graftrec.sharding import load, state_of
+from graftrec.models.layers.stream_norm import StreamNorm
+from graftrec.training import fit
+from graftrec.training.builder import assemble, protocol_of, streams_of
+from graftrec.training.callbacks.progress import PhaseProgress
+from graftrec.training.checkpoints.checkpoint import weights
+from graftrec.training.distributed.fsdp import load, state_of
+from graftrec.training.fit import train_plan, twin_plan
+from graftrec.training.lightning_module import GraftModule
+from graftrec.training.phase_setup import begin, check_plan
 from graftrec.transfer.base import Phase, Transfer
 from graftrec.transfer.carry import carry
 from graftrec.transfer.rows import NewRowsOnly
+from graftrec.utils.errors import UserError
 
 Compose = Callable[[list[str]], dict[str, Any]]
 CROSSING = ["protocol=cross_domain", "++dataset.domain=department", "task@shared=[]", "trunk=shared_bottom",
@@ -97,12 +97,12 @@ def test_frozen_parameters_stay_others_move_and_the_checkpoint_is_what_was_judge
             for block, old, values in means._fixed if isinstance(means, NewRowsOnly) else ():
                 assert torch.equal(block[old], values)
 
-    monkeypatch.setattr(phases, "begin", begin_and_keep)
-    monkeypatch.setattr(phases, "load", load_and_compare)
+    monkeypatch.setattr(fit, "begin", begin_and_keep)
+    monkeypatch.setattr(fit, "load", load_and_compare)
     plan = quick(cls)
     check_plan(tree, protocol, quick(cls))
     arm = train_plan(tree, protocol, plan, tmp_path, [], progress)
-    phases.test_plan(arm, tree, protocol)
+    fit.test_plan(arm, tree, protocol)
     assert [phase.name for phase, _ in begun] == [phase.name for phase in plan]
     assert arm.test["produce_recommend"]["ndcg@10"].value is not None
     told = re.compile(r"carried over [1-9]\d* parameters \(\d+ left behind, \d+ new, \d+ of another shape")
@@ -196,7 +196,7 @@ REFUSED = [
 def test_what_cannot_be_is_refused_before_anything_trains(
     transfer: str, more: list[str], said: str, compose: Compose, shop_settings: list[str]
 ) -> None:
-    from graftrec.config import build
+    from graftrec.config.instantiate import build
 
     tree = compose([*ONE_DOMAIN, *shop_settings, transfer, *more])
     made = protocol_of(tree)
@@ -230,7 +230,7 @@ def test_platforms_without_shared_ids_carry_what_their_texts_are_read_with(
 def test_a_map_without_users_to_learn_or_to_map_is_refused(
     name: str, linked: float, found: str, compose: Compose, shop_settings: list[str]
 ) -> None:
-    from graftrec.config import build
+    from graftrec.config.instantiate import build
 
     tree = compose([*CROSSING, *shop_settings, f"transfer={name}", f"++protocol.overlap_users={linked}"])
     made = protocol_of(tree)

@@ -11,33 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from discovery import classes
-from graftrec.balancers.sum import Sum
-from graftrec.batch import Batch
-from graftrec.config import arguments
-from graftrec.heads.base import Head
-from graftrec.heads.dot import Dot
-from graftrec.heads.linear import Linear
-from graftrec.interactions.base import Interaction
-from graftrec.losses.base import Loss
-from graftrec.losses.bce import Bce
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.losses.info_nce import InfoNce
-from graftrec.losses.ordinal import Ordinal as OrdinalLoss
-from graftrec.losses.quantile import Quantile
-from graftrec.losses.squared import Squared
-from graftrec.losses.weighted_logistic import WeightedLogistic
-from graftrec.module import GraftModule
-from graftrec.nn.encoder import Encoder
-from graftrec.schema import Edges, Feature, Label, Schema, Stream, Table
+from graftrec.config.instantiate import arguments
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Edges, Feature, Label, Schema, Stream, Table
+from graftrec.models.encoder import Encoder
+from graftrec.models.heads.base import Head
+from graftrec.models.heads.dot import Dot
+from graftrec.models.heads.linear import Linear
+from graftrec.models.interactions.base import Interaction
+from graftrec.models.trunks.base import Trunk
+from graftrec.models.trunks.gru4rec import GRU4Rec
+from graftrec.models.trunks.shared_bottom import SharedBottom
 from graftrec.tasks.base import Task, prior_of
 from graftrec.tasks.entire_space import EntireSpace
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
+from graftrec.tasks.losses.info_nce import InfoNce
+from graftrec.tasks.losses.ordinal import Ordinal as OrdinalLoss
+from graftrec.tasks.losses.quantile import Quantile
+from graftrec.tasks.losses.squared import Squared
+from graftrec.tasks.losses.weighted_logistic import WeightedLogistic
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.ordinal import Ordinal
 from graftrec.tasks.quantiles import Quantiles
 from graftrec.tasks.watch_time import WatchTime
-from graftrec.trunks.base import Trunk
-from graftrec.trunks.gru4rec import GRU4Rec
-from graftrec.trunks.shared_bottom import SharedBottom
+from graftrec.training.balancers.sum import Sum
+from graftrec.training.lightning_module import GraftModule
 
 USERS, ITEMS, BRANDS, KINDS, NEGATIVES = 6, 9, 4, 5, 3  # the first of each table is the unknown one
 WIDTH, LENGTH, ROWS = 8, 5, 7

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from graftrec.analysis import statistics
+from graftrec.evaluation.statistics import intervals
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "calibration.py"
 DRAWS, SEEDS, OF_EACH = 4, 3, 15
@@ -65,7 +65,7 @@ def false_verdicts(calibration: ModuleType, draws: Any, differ: float) -> tuple[
 def test_false_verdicts_are_rare_and_are_not_without_the_seeds_or_the_users(
     calibration: ModuleType, draws: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = statistics._variances
+    whole = intervals._variances
     for differ in (0.0, 0.4):
         false, of = false_verdicts(calibration, draws, differ)
         assert false / of <= calibration.limit(of), (differ, false, of)
@@ -76,10 +76,10 @@ def test_false_verdicts_are_rare_and_are_not_without_the_seeds_or_the_users(
     def without_users(values: Any, delta: float) -> tuple[float, float, float]:
         return 0.0, whole(values, delta)[1], 0.0
 
-    monkeypatch.setattr(statistics, "_variances", without_seeds)
+    monkeypatch.setattr(intervals, "_variances", without_seeds)
     false, of = false_verdicts(calibration, draws, 0.0)
     assert false / of > calibration.limit(of), (false, of)
-    monkeypatch.setattr(statistics, "_variances", without_users)
+    monkeypatch.setattr(intervals, "_variances", without_users)
     false, of = false_verdicts(calibration, draws, 0.4)
     assert false / of > calibration.limit(of), (false, of)
 

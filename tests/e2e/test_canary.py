@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from graftrec import cli, jobs, redaction, train
+from graftrec.cli import main
+from graftrec.runs import job, train
+from graftrec.utils import redaction
 
 KINDS = ("typed", "file", "url", "env", "wandb", "nested", "listed", "slash", "login")
 CANARY = {kind: f"canary{number}{number}-{kind}-6d1c" for number, kind in enumerate(KINDS)}
@@ -58,7 +60,7 @@ def said_nothing(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_run_with_wandb_holds_no_secret(
     own: list[str], shop_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["train", *own, *QUICK, *shop_settings, "logger=wandb", "hydra.run.dir=runs/one"]) == 0
+    assert main.main(["train", *own, *QUICK, *shop_settings, "logger=wandb", "hydra.run.dir=runs/one"]) == 0
     said = said_nothing(capsys)
     assert "+own.api_key=***" in said  # how to get it again
     assert "own.password" not in said
@@ -82,7 +84,7 @@ def test_a_sweep_holds_no_secret(
         "basic": ["seed=0,1", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1"],
         "submitit_local": ["seed=0", "hydra/launcher=submitit_local"],
     }[launcher]
-    assert cli.main(["train", "-m", *own, *QUICK, *shop_settings, *more]) == 0
+    assert main.main(["train", "-m", *own, *QUICK, *shop_settings, *more]) == 0
     said = said_nothing(capsys)
     assert "+own.api_key=***" in said
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
@@ -96,9 +98,9 @@ def test_what_reads_a_run_tells_no_secret(
 ) -> None:
     for seed in (0, 1):
         folder = f"hydra.run.dir=runs/{seed}"
-        assert cli.main(["train", *own, *QUICK, *shop_settings, f"seed={seed}", "trunk=shared_bottom", folder]) == 0
-    assert cli.main(["compare", "runs/0", "runs/1", "--out", "runs/compared.json"]) == 0
-    assert cli.main(["predict", "run=runs/0", "out=runs/rows.csv"]) == 0
+        assert main.main(["train", *own, *QUICK, *shop_settings, f"seed={seed}", "trunk=shared_bottom", folder]) == 0
+    assert main.main(["compare", "runs/0", "runs/1", "--out", "runs/compared.json"]) == 0
+    assert main.main(["predict", "run=runs/0", "out=runs/rows.csv"]) == 0
     said_nothing(capsys)
     assert without_canary(tmp_path / "runs") > 12
 
@@ -109,7 +111,7 @@ def test_an_audit_with_wandb_holds_no_secret(
 ) -> None:
     few = ["transfer.epochs=1", "baselines=false", "trunk=shared_bottom", "audit.seeds=1", "audit.workers=1"]
     few += ["audit.twins=[same]", "task@shared=[]", "++trainer.limit_train_batches=2"]
-    assert cli.main(["audit", *own, *few, *shop_settings, "logger=wandb", "hydra.run.dir=runs/one"]) == 0
+    assert main.main(["audit", *own, *few, *shop_settings, "logger=wandb", "hydra.run.dir=runs/one"]) == 0
     said_nothing(capsys)
     assert list((tmp_path / "runs" / "one").glob("wandb/**/*.wandb"))
     assert without_canary(tmp_path / "runs") > 8
@@ -125,16 +127,16 @@ def test_an_error_tells_no_secret(
 
     monkeypatch.setattr(train, "prepared", prepared)
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(jobs, "problems_of_tree", lambda tree: seen.update(tree) or [])
-    assert cli.main(["train", *own, *QUICK, *shop_settings, "hydra.run.dir=runs/one"]) == 1
+    monkeypatch.setattr(job, "problems_of_tree", lambda tree: seen.update(tree) or [])
+    assert main.main(["train", *own, *QUICK, *shop_settings, "hydra.run.dir=runs/one"]) == 1
     assert seen["own"]["api_key"] == CANARY["typed"]  # the job itself has it
     assert seen["own"]["hub_token"] == CANARY["env"]
     said = said_nothing(capsys)
     assert "Traceback" in said
     assert "no login with" in said
-    assert cli.main(["train", "-m", *own, *QUICK, *shop_settings, "seed=0,1"]) == 1
-    assert cli.main(["train", *own, f"logger.api_key={CANARY['typed']}", f"seed={CANARY['typed']}"]) == 2
+    assert main.main(["train", "-m", *own, *QUICK, *shop_settings, "seed=0,1"]) == 1
+    assert main.main(["train", *own, f"logger.api_key={CANARY['typed']}", f"seed={CANARY['typed']}"]) == 2
     storage = f"hydra.sweeper.storage=postgresql://me:{CANARY['url']}@127.0.0.1:9/db"
-    assert cli.main(["train", "-m", "hydra/sweeper=optuna", "seed=0,1", *shop_settings, storage]) != 0
+    assert main.main(["train", "-m", "hydra/sweeper=optuna", "seed=0,1", *shop_settings, storage]) != 0
     said_nothing(capsys)
     assert without_canary(tmp_path / "runs") > 3

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import yaml
 
-from graftrec.cli import main
+from graftrec.cli.main import main
 
 FEW = ["++trainer.limit_train_batches=2", "transfer.epochs=1", "twin=false", "hydra.run.dir=run"]
 PNG = b"\x89PNG\r\n\x1a\n"

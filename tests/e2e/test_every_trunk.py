@@ -21,11 +21,12 @@ import pytest
 import torch
 
 from discovery import classes
-from graftrec import config, group, launch
-from graftrec.assemble import protocol_of, streams_of
-from graftrec.ranks import outside
-from graftrec.train import train
-from graftrec.trunks.base import Trunk
+from graftrec.config import instantiate
+from graftrec.models.trunks.base import Trunk
+from graftrec.runs.train import train
+from graftrec.training.builder import protocol_of, streams_of
+from graftrec.training.distributed import launcher, process_group
+from graftrec.training.distributed.rank import outside
 from processes import spawn
 
 Compose = Callable[[list[str]], dict[str, Any]]
@@ -36,7 +37,7 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 # Of metrics of all rows. They are of ranks, which what is rounded elsewhere may turn round; that gradients are the same
 # to the last digits is what tests/contracts/test_one_and_two_processes.py holds.
 TOLERANCE = {"fp32": 5e-3, "bf16": 0.1}
-DRAWING = ("plots.learning_curves", "plots.comparison", "html.write_report")
+DRAWING = ("plots.learning_curves", "plots.comparison", "run_page.write_report")
 SMALL = ["++encoder.width=8", "++encoder.dropout=0.0", "++encoder.id_dropout=0.0", "++transfer.epochs=1",
          "baselines=false", "twin=false", "++trainer.accelerator=cpu", "task@shared=[]", "schedule=constant",
          "++optimizer.eps=0.001",  # else Adam makes a step of what is rounding alone, as in front of a batch norm
@@ -54,12 +55,12 @@ MORE = {
     "MeLU": ["++dataset.events={click: 1, conversion: 1}", "++trunk.values=[1.0,2.0]"],
 }
 DRAWS = {"SNR"}  # each process draws its own noise
-TRUNKS = {cls.__name__: cls for cls in classes("trunks")}
+TRUNKS = {cls.__name__: cls for cls in classes("models.trunks")}
 
 
 def words_of(cls: type[Trunk]) -> list[str]:
     """Settings that give a trunk what it reads, and nothing that is drawn for each process."""
-    slots = config.arguments(cls)
+    slots = instantiate.arguments(cls)
     data = NEXT if cls.sequential else BASKETS if "edges" in slots else ROWS
     still = ["++trunk.dropout=0.0"] if "dropout" in slots else []
     return [f"trunk={cls.__module__.rpartition('.')[2]}", *data, *still, *MORE.get(cls.__name__, [])]
@@ -90,14 +91,14 @@ def trained(trees: dict[str, dict[str, Any]], folder: Path) -> dict[str, str]:
 def pair(rank: int, folder: str, port: int) -> None:
     """One of two processes, which trains all trees of a file."""
     warnings.simplefilter("ignore")
-    os.environ |= launch.environment(rank, 2, port)
+    os.environ |= launcher.environment(rank, 2, port)
     trees = json.loads(Path(folder, "trees.json").read_text())
     me = outside()
     assert me is not None
     with pytest.MonkeyPatch.context() as patch:
         for drawing in DRAWING:
-            patch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
-        group.begin(me, next(iter(trees.values())))
+            patch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
+        process_group.begin(me, next(iter(trees.values())))
         Path(folder, f"{rank}.json").write_text(json.dumps(trained(trees, Path(folder, "two"))))
 
 
@@ -125,7 +126,7 @@ def runs(compose: Compose, shop_settings: list[str], tmp_path_factory: pytest.Te
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         for drawing in DRAWING:
-            patch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
+            patch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
         with socket.socket() as tried:
             tried.bind(("127.0.0.1", 0))
             port = tried.getsockname()[1]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from command import graftrec
-from graftrec.files import MARKER
-from graftrec.run_folder import OF_RUN, OF_SWEEP
+from graftrec.runs.run_folder import OF_RUN, OF_SWEEP
+from graftrec.utils.atomic_files import MARKER
 
 TINY = [f"++dataset.{key}={value}" for key, value in {
     "users": 30, "items": 20, "rows": 200, "source_rows": 200, "val": 100, "test": 150

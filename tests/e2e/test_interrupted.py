@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from graftrec import cli, faults
-from graftrec.resume import status_of
+from graftrec.cli import main
+from graftrec.runs.resume import status_of
+from graftrec.utils import fault_injection
 
 pytestmark = pytest.mark.slow
 SMALL = [
@@ -26,16 +27,16 @@ SMALL = [
 
 
 def run(settings: list[str], folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
-    monkeypatch.setenv(faults.VARIABLE, fault)
-    faults._passed.clear()
-    return cli.main(["train", *settings, *SMALL, f"hydra.run.dir={folder}", *more])
+    monkeypatch.setenv(fault_injection.VARIABLE, fault)
+    fault_injection._passed.clear()
+    return main.main(["train", *settings, *SMALL, f"hydra.run.dir={folder}", *more])
 
 
 @pytest.fixture(scope="module")
 def whole(shop_settings: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The metrics of a run that nothing stops."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    assert cli.main(["train", *shop_settings, *SMALL, f"hydra.run.dir={folder}"]) == 0
+    assert main.main(["train", *shop_settings, *SMALL, f"hydra.run.dir={folder}"]) == 0
     found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return found
 
@@ -69,7 +70,7 @@ def test_the_same_command_again(
 def test_a_killed_run_is_known_and_swept(shop_settings: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "graftrec", "train", *shop_settings, *SMALL, f"hydra.run.dir={folder}"]
-    ran = subprocess.run(command, env={**os.environ, faults.VARIABLE: "save:6:sigkill"}, capture_output=True)
+    ran = subprocess.run(command, env={**os.environ, fault_injection.VARIABLE: "save:6:sigkill"}, capture_output=True)
     assert ran.returncode == -9
     assert json.loads((folder / "status.json").read_text())["state"] == "running"
     assert status_of(folder)["state"] == "killed"

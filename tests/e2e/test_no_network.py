@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from graftrec import cli, faults
-from graftrec.report import wandb_run
+from graftrec.cli import main
+from graftrec.training.loggers import wandb_run
+from graftrec.utils import fault_injection
 from wandb_records import of_kind, records, rows
 
 pytestmark = pytest.mark.slow
@@ -70,28 +71,28 @@ def test_every_verb_works_without_a_network(
     monkeypatch.chdir(tmp_path)
     for seed in range(2):
         words = [*shop_settings, *QUICK, "logger=wandb", f"seed={seed}", f"hydra.run.dir=runs/{seed}"]
-        assert cli.main(["train", *words]) == 0
+        assert main.main(["train", *words]) == 0
         assert "W&B: no key; this run is logged offline" in capsys.readouterr().out
         assert (tmp_path / "runs" / str(seed) / "report.html").is_file()
-    assert cli.main(["compare", "runs/0", "runs/1"]) == 0
-    assert cli.main(["predict", "run=runs/0", "k=3", "out=predictions.csv"]) == 0
-    assert cli.main(["data", "check", *shop_settings, "out=card"]) == 0
-    assert cli.main(["audit", "experiment=planted", *TINY, "transfer.epochs=1", "audit.seeds=2", "audit.workers=1",
+    assert main.main(["compare", "runs/0", "runs/1"]) == 0
+    assert main.main(["predict", "run=runs/0", "k=3", "out=predictions.csv"]) == 0
+    assert main.main(["data", "check", *shop_settings, "out=card"]) == 0
+    assert main.main(["audit", "experiment=planted", *TINY, "transfer.epochs=1", "audit.seeds=2", "audit.workers=1",
                      "task@source=[planted_help]"]) == 0  # fmt: skip
-    assert cli.main(["doctor"]) == 0
+    assert main.main(["doctor"]) == 0
     assert no_network == []
 
 
 def test_a_wandb_run_holds_the_results_and_goes_on_when_the_run_does(
     shop_settings: list[str], nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(faults.VARIABLE, "train:3:sigterm")
-    faults._passed.clear()
+    monkeypatch.setenv(fault_injection.VARIABLE, "train:3:sigterm")
+    fault_injection._passed.clear()
     folder = tmp_path / "run"
     words = [*shop_settings, *QUICK, "logger=wandb", "resume=auto", f"hydra.run.dir={folder}"]
-    assert cli.main(["train", *words]) == 143
-    monkeypatch.delenv(faults.VARIABLE)
-    assert cli.main(["train", *words]) == 0
+    assert main.main(["train", *words]) == 143
+    monkeypatch.delenv(fault_injection.VARIABLE)
+    assert main.main(["train", *words]) == 0
     paths = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
     first, second = map(records, paths)
     assert of_kind(first, "exit")[0].exit_code == 143
@@ -139,7 +140,7 @@ def test_a_wandb_run_holds_the_results_and_goes_on_when_the_run_does(
 def test_a_wandb_run_of_two_seeds_holds_both(nobody: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["experiment=planted", *TINY, "transfer.epochs=1", "++trainer.log_every_n_steps=1", "seeds=2", "workers=1"]
-    assert cli.main(["train", *words, "task@source=[planted_help]", "logger=wandb", "hydra.run.dir=run"]) == 0
+    assert main.main(["train", *words, "task@source=[planted_help]", "logger=wandb", "hydra.run.dir=run"]) == 0
     (path,) = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")
     logged = rows(records(path))
     losses = {

@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from graftrec.assemble import check_columns, protocol_of, streams_of
-from graftrec.checkpoint import BEST, load
 from graftrec.data.protocols.base import Protocol
-from graftrec.errors import DataError, UserError, outcome
-from graftrec.overrides import problems_of_command
-from graftrec.train import train
+from graftrec.runs.overrides import problems_of_command
+from graftrec.runs.train import train
+from graftrec.training.builder import check_columns, protocol_of, streams_of
+from graftrec.training.checkpoints.checkpoint import BEST, load
+from graftrec.utils.errors import DataError, UserError, outcome
 
 Compose = Callable[[list[str]], dict[str, Any]]
 TASKS = {"rows": "click", "baskets": "recommend", "pairs": "relevance", "sequences": "next_item"}
@@ -107,8 +107,8 @@ def test_an_empty_part_of_a_stream_is_refused_or_named(
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    for drawing in ("plots.learning_curves", "plots.comparison", "html.write_report"):
-        monkeypatch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
+    for drawing in ("plots.learning_curves", "plots.comparison", "run_page.write_report"):
+        monkeypatch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import graftrec
-from graftrec.cli import VERBS
+from graftrec.cli.main import VERBS
 
 QUICK = [
     "experiment=planted",
@@ -93,7 +93,8 @@ def test_help_into_a_reader_that_is_gone(tmp_path: Path) -> None:
 
 def test_a_pipe_that_does_not_wait_gets_everything(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from graftrec import output; output.last(); os.set_blocking(1, False); "
+        "import os, sys; from graftrec.utils import standard_streams as streams; streams.last(); "
+        "os.set_blocking(1, False); "
         "print('x' * 300_000, flush=True)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as running:
@@ -105,7 +106,8 @@ def test_a_pipe_that_does_not_wait_gets_everything(tmp_path: Path) -> None:
 
 def test_logs_are_not_obeyed(tmp_path: Path) -> None:
     code = (
-        "import logging, sys; from graftrec import output; output.last(); logging.basicConfig(stream=sys.stdout); "
+        "import logging, sys; from graftrec.utils import standard_streams; standard_streams.last(); "
+        "logging.basicConfig(stream=sys.stdout); "
         "logging.warning('a %s b', chr(27) + '[31m')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -114,7 +116,7 @@ def test_logs_are_not_obeyed(tmp_path: Path) -> None:
 
 
 def test_everything_that_prints_goes_one_way() -> None:
-    """`graftrec.plain` says lines and `report.screen` draws tables; nothing else writes to a stream."""
+    """`graftrec.utils.terminal_text` says lines and `report.screen` draws tables; nothing else writes to a stream."""
     found = []
     home = Path(graftrec.__file__).parent
     for path in sorted([*home.rglob("*.py"), *(home.parent / "hydra_plugins").rglob("*.py")]):
@@ -124,4 +126,4 @@ def test_everything_that_prints_goes_one_way() -> None:
             wrote = isinstance(called, ast.Attribute) and called.attr == "write" and "sys.std" in ast.unparse(called)
             if printed or wrote:
                 found.append(f"{path.relative_to(home.parent)}:{node.lineno}")
-    assert found == [found_at for found_at in found if found_at.startswith("graftrec/plain.py")]
+    assert found == [found_at for found_at in found if found_at.startswith("graftrec/utils/terminal_text.py")]

@@ -23,9 +23,10 @@ import pytest
 import torch
 
 from command import started
-from graftrec import cli, faults
-from graftrec.checkpoint import load
-from graftrec.resume import status_of
+from graftrec.cli import main
+from graftrec.runs.resume import status_of
+from graftrec.training.checkpoints.checkpoint import load
+from graftrec.utils import fault_injection
 
 pytestmark = pytest.mark.slow
 SMALL = [
@@ -55,8 +56,8 @@ def _read(path: Path) -> bytes:
 
 
 def run(folder: Path, *words: str) -> int:
-    faults._passed.clear()
-    return cli.main(["train", *words, f"hydra.run.dir={folder}"])
+    fault_injection._passed.clear()
+    return main.main(["train", *words, f"hydra.run.dir={folder}"])
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def test_a_lost_rank_ends_the_run(
     fault: str, said: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setenv(faults.VARIABLE, fault)
+    monkeypatch.setenv(fault_injection.VARIABLE, fault)
     folder = tmp_path / "run"
     assert run(folder, *words, *DDP, "patience=2") == 1
     status = status_of(folder)
@@ -203,7 +204,7 @@ def test_ranks_end_with_a_job_that_stood_still_and_was_killed(words: list[str], 
 
 def ranks_of(pid: int) -> list[Path]:
     """Where /proc has them."""
-    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"graftrec.worker" in _read(path)]
+    found = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if b"graftrec.runs.worker" in _read(path)]
     return sorted(path for path in found if f"\nPPid:\t{pid}\n".encode() in _read(path / "status"))
 
 
@@ -215,8 +216,8 @@ def test_an_optuna_sweep_of_two_processes(words: list[str], tmp_path: Path) -> N
         "hydra.sweeper.pruner_options.percentile=1.0", "hydra.sweeper.pruner_options.n_startup_trials=1",
         "optimizer.lr=tag(log,interval(1e-6,1e-1))", f"hydra.sweep.dir={sweep}", "task@source=[]", "task@shared=[]",
     ]  # fmt: skip
-    assert cli.main(["train", *own, *words, *DDP, "hydra.sweeper.n_trials=5"]) == 0
-    assert cli.main(["train", *own, *words, *DDP, "hydra.sweeper.n_trials=6"]) == 0  # goes on
+    assert main.main(["train", *own, *words, *DDP, "hydra.sweeper.n_trials=5"]) == 0
+    assert main.main(["train", *own, *words, *DDP, "hydra.sweeper.n_trials=6"]) == 0  # goes on
     study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep}/study.db")
     jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
     assert len(study.trials) == len(jobs) == 6

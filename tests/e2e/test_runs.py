@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from command import graftrec, in_a_process
-from graftrec import config
-from graftrec.cli import main
-from graftrec.errors import UserError
-from graftrec.overrides import problems_of_command
-from graftrec.recommender import Recommender
+from graftrec.cli.main import main
+from graftrec.config import instantiate
+from graftrec.runs.overrides import problems_of_command
+from graftrec.runs.recommender import Recommender
+from graftrec.utils.errors import UserError
 
 QUICK = ["transfer.epochs=1", "twin=false", "++trainer.log_every_n_steps=1"]
 TRAIN_UNTIL, VAL_UNTIL = 0.8, 0.9
@@ -183,7 +183,9 @@ REAL = {  # setting -> folder of its files
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((config.conf_dir() / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((instantiate.conf_dir() / "experiment").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_two_steps_of_every_experiment_on_its_own_data(path: Path, tmp_path: Path) -> None:
     short = ["++trainer.limit_train_batches=2", "++trainer.max_steps=2", "++trainer.log_every_n_steps=1"]
     short += ["hydra.mode=RUN", "baselines=false", "seeds=1"]  # also of what is a sweep; the demo has baselines

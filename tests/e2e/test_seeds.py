@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from command import graftrec, in_a_process, started
-from graftrec import faults
-from graftrec.checkpoint import configuration, load, weights
-from graftrec.files import MARKER
-from graftrec.recommender import Recommender
-from graftrec.report import plots
+from graftrec.evaluation.report import plots
+from graftrec.runs.recommender import Recommender
+from graftrec.training.checkpoints.checkpoint import configuration, load, weights
+from graftrec.utils import fault_injection
+from graftrec.utils.atomic_files import MARKER
 
 SHORT = [
     "transfer.epochs=1", "++trainer.limit_train_batches=3", "++trainer.log_every_n_steps=1", "encoder.width=8",
@@ -49,15 +49,16 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def faults_count_anew() -> None:
-    faults._passed.clear()
+    fault_injection._passed.clear()
 
 
 @contextmanager
 def nothing_drawn() -> Iterator[None]:
     """Plots and pages take longer than such trainings."""
     with ExitStack() as patched:
-        for name in ("plots.learning_curves", "plots.comparison", "html.write_report", "heat_map.draw"):
-            patched.enter_context(patch(f"graftrec.report.{name}"))
+        report = ("plots.learning_curves", "plots.comparison", "run_page.write_report")
+        for name in (*(f"evaluation.report.{each}" for each in report), "runs.audit.heat_map.draw"):
+            patched.enter_context(patch(f"graftrec.{name}"))
         yield
 
 
@@ -305,9 +306,9 @@ def test_a_stopped_run_repeats_no_training(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
     words = ["train", *PLANTED, "seeds=3", "workers=1", "hydra.run.dir=run", "resume=auto"]
-    monkeypatch.setenv(faults.VARIABLE, f"train:{3 * STEPS + 3}:sigterm")
+    monkeypatch.setenv(fault_injection.VARIABLE, f"train:{3 * STEPS + 3}:sigterm")
     graftrec(*words, cwd=tmp_path, code=143)
-    monkeypatch.delenv(faults.VARIABLE)
+    monkeypatch.delenv(fault_injection.VARIABLE)
     run = tmp_path / "run"
     before = outcomes(run)
     assert set(map(str, before)) == {
@@ -350,9 +351,9 @@ def test_a_checkpoint_that_was_asked_for_and_is_damaged_is_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
     words = ["train", *PLANTED, "seeds=2", "workers=1", "hydra.run.dir=run", "save_every=0"]
-    monkeypatch.setenv(faults.VARIABLE, f"train:{STEPS + 3}:sigterm")
+    monkeypatch.setenv(fault_injection.VARIABLE, f"train:{STEPS + 3}:sigterm")
     graftrec(*words, cwd=tmp_path, code=143)
-    monkeypatch.delenv(faults.VARIABLE)
+    monkeypatch.delenv(fault_injection.VARIABLE)
     last = tmp_path / "run" / "checkpoints" / "twin" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
@@ -367,9 +368,9 @@ def test_a_stopped_sweep_repeats_no_training(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undrawn: None
 ) -> None:
     words = ["train", "-m", *PLANTED, "seeds=3", "workers=1", "lambda_shared=0,1", "resume=auto"]
-    monkeypatch.setenv(faults.VARIABLE, f"train:{9 * STEPS + 2}:sigterm")
+    monkeypatch.setenv(fault_injection.VARIABLE, f"train:{9 * STEPS + 2}:sigterm")
     graftrec(*words, cwd=tmp_path, code=143)
-    monkeypatch.delenv(faults.VARIABLE)
+    monkeypatch.delenv(fault_injection.VARIABLE)
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     before = outcomes(sweep)
     assert len(before) == 6 + 3
@@ -392,9 +393,9 @@ def test_a_stopped_search_for_sources_repeats_no_training(
     graftrec(*words, "hydra.run.dir=whole", cwd=tmp_path)
     found = metrics_of(tmp_path / "whole")["auto"]
     assert found["strengths"] == {}  # too little data for a clear gain: the target alone
-    monkeypatch.setenv(faults.VARIABLE, f"train:{(found['trials'] + 1) * STEPS + 2}:sigterm")
+    monkeypatch.setenv(fault_injection.VARIABLE, f"train:{(found['trials'] + 1) * STEPS + 2}:sigterm")
     graftrec(*words, "hydra.run.dir=run", cwd=tmp_path, code=143)
-    monkeypatch.delenv(faults.VARIABLE)
+    monkeypatch.delenv(fault_injection.VARIABLE)
     run = tmp_path / "run"
     kept = {
         path: path.stat().st_mtime_ns for path in [*run.glob("trials/*/status.json"), run / "checkpoints/outcome.json"]

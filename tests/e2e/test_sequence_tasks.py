@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 import torch
 
-from graftrec.assemble import assemble, prepare
-from graftrec.checkpoint import weights
-from graftrec.train import train
+from graftrec.runs.train import train
+from graftrec.training.builder import assemble, prepare
+from graftrec.training.checkpoints.checkpoint import weights
 from graftrec.transfer.base import ROLES
 
 Compose = Callable[[list[str]], dict[str, Any]]
@@ -46,8 +46,8 @@ def walks(random: np.random.Generator, lengths: Sequence[int], items: int) -> li
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than such a run."""
-    for drawing in ("plots.learning_curves", "plots.comparison", "html.write_report"):
-        monkeypatch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
+    for drawing in ("plots.learning_curves", "plots.comparison", "run_page.write_report"):
+        monkeypatch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
 
 
 def written(folder: Path, rows: pl.DataFrame, **more: str) -> list[str]:

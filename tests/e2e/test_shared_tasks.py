@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from graftrec.errors import UserError
-from graftrec.train import train
+from graftrec.runs.train import train
+from graftrec.utils.errors import UserError
 
 Compose = Callable[[list[str]], dict[str, Any]]
 SHORT = ["++trainer.max_steps=4", "++trainer.log_every_n_steps=1", "baselines=false", "trunk=shared_bottom"]
@@ -29,8 +29,8 @@ def test_they_train_beside_a_twin(
     more: list[str], compose: Compose, shop_settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for drawing in ("plots.learning_curves", "plots.comparison", "html.write_report"):
-        monkeypatch.setattr(f"graftrec.report.{drawing}", lambda *_, **__: None)
+    for drawing in ("plots.learning_curves", "plots.comparison", "run_page.write_report"):
+        monkeypatch.setattr(f"graftrec.evaluation.report.{drawing}", lambda *_, **__: None)
     shared = ["task@shared=[align_mmd,align_adversarial]", "lambda_shared=0.5", "++shared.align_mmd.rise=ramp"]
     train(compose([*DOMAINS, *shared, *more, *shop_settings, *SHORT]), tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())

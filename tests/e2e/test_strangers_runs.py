@@ -11,11 +11,15 @@ import polars as pl
 import pytest
 import torch
 
-from graftrec import checkpoint, cli, faults, manifest
-from graftrec.checkpoint import BEST, LAST, PREVIOUS
+from graftrec.cli import main
+from graftrec.training.checkpoints import checkpoint, manifest
+from graftrec.training.checkpoints.checkpoint import BEST, LAST, PREVIOUS
+from graftrec.utils import fault_injection
 
 QUICK = ["transfer.epochs=2", "twin=false", "baselines=false", "trunk=shared_bottom"]
-EVIL = dict.fromkeys(("_class_path", "_instantiator", "_target_", "hparams_name", "_orig_mod"), "graftrec.jobs.run_job")
+EVIL = dict.fromkeys(
+    ("_class_path", "_instantiator", "_target_", "hparams_name", "_orig_mod"), "graftrec.runs.job.run_job"
+)
 
 
 class Evil:
@@ -31,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("strangers")
         patch.chdir(folder)
         patch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-        patch.delenv(faults.VARIABLE, raising=False)
+        patch.delenv(fault_injection.VARIABLE, raising=False)
         yield folder
 
 
@@ -46,10 +50,10 @@ def settings(place: Path, shop: Path, shop_settings: list[str]) -> list[str]:
 def stopped(place: Path, settings: list[str]) -> Path:
     """A run that was stopped in its second epoch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(faults.VARIABLE, "val:2:sigterm")
-        faults._passed.clear()
-        assert cli.main(["train", *settings, "hydra.run.dir=runs/stopped"]) == 143
-    faults._passed.clear()
+        patch.setenv(fault_injection.VARIABLE, "val:2:sigterm")
+        fault_injection._passed.clear()
+        assert main.main(["train", *settings, "hydra.run.dir=runs/stopped"]) == 143
+    fault_injection._passed.clear()
     assert (place / "runs" / "stopped" / "checkpoints" / LAST).is_file()
     return place / "runs" / "stopped"
 
@@ -70,7 +74,7 @@ def test_no_way_to_go_on_runs_a_pickle(
     listed = manifest.Manifest()
     listed.write(folder)
     where = "auto" if resume == "auto" else str(folder / LAST)
-    assert cli.main(["train", *settings, f"hydra.run.dir={run}", f"resume={where}"]) == 65
+    assert main.main(["train", *settings, f"hydra.run.dir={run}", f"resume={where}"]) == 65
     said = capsys.readouterr().err
     assert "CKPT-002" in said
     assert "cannot be loaded as weights only" in said
@@ -86,12 +90,14 @@ def test_metadata_that_names_code_changes_nothing(
     found = checkpoint.load(path)
     found["hyper_parameters"] |= EVIL | {"config": {"trunk": EVIL}}
     checkpoint.save(found | EVIL, path)
-    assert cli.main(["train", *settings, f"hydra.run.dir={run}", "resume=auto"]) == 0
-    assert checkpoint.configuration(run / "checkpoints" / BEST)["trunk"]["_target_"].startswith("graftrec.trunks.")
+    assert main.main(["train", *settings, f"hydra.run.dir={run}", "resume=auto"]) == 0
+    assert checkpoint.configuration(run / "checkpoints" / BEST)["trunk"]["_target_"].startswith(
+        "graftrec.models.trunks."
+    )
     best = checkpoint.load(run / "checkpoints" / BEST)
     best["hyper_parameters"] |= EVIL
     checkpoint.save(best | EVIL, run / "checkpoints" / BEST)
-    assert cli.main(["predict", f"run={run}", "users=[1,2]", "k=3"]) == 0
+    assert main.main(["predict", f"run={run}", "users=[1,2]", "k=3"]) == 0
     assert pl.read_parquet(run / "predictions.parquet").height == 6
     assert not Path("marker").exists()
     said = capsys.readouterr()
@@ -103,21 +109,21 @@ def test_a_prediction_reads_columns_by_their_names(
     place: Path, stopped: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy(stopped, "columns")
-    assert cli.main(["train", *settings, f"hydra.run.dir={run}", "resume=auto"]) == 0
+    assert main.main(["train", *settings, f"hydra.run.dir={run}", "resume=auto"]) == 0
     command = ["predict", f"run={run}", "users=[1,2,3]", "k=5"]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     before = pl.read_parquet(run / "predictions.parquet")
     lines = place / "shop" / "lines.parquet"
     frame = pl.read_parquet(lines)
     other = frame.select(pl.lit("x").alias("extra"), *reversed(frame.columns))
     other.with_columns(pl.col("user", "item").cast(pl.Int32)).write_parquet(lines)
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     assert pl.read_parquet(run / "predictions.parquet").equals(before)
     capsys.readouterr()
     frame.drop("item").write_parquet(lines)
-    assert cli.main(command) == 2
+    assert main.main(command) == 2
     assert "item" in capsys.readouterr().err
     assert pl.read_parquet(run / "predictions.parquet").equals(before)
-    assert cli.main(["predict", "run=http://127.0.0.1:9/run"]) == 2
+    assert main.main(["predict", "run=http://127.0.0.1:9/run"]) == 2
     assert "run: should be the folder of a run" in capsys.readouterr().err
     frame.write_parquet(lines)

@@ -130,7 +130,7 @@ def test_each_job_is_a_wandb_run_of_its_own(shop_settings: list[str], tmp_path: 
 
 def test_a_wandb_agents_command_line_is_one_of_ours() -> None:
     """scripts/wandb_sweep.yaml: with ``${args_no_hyphens}`` an agent types ``key=value`` words."""
-    from graftrec.overrides import problems_of_command
+    from graftrec.runs.overrides import problems_of_command
 
     recipe = yaml.safe_load((Path(__file__).parents[2] / "scripts" / "wandb_sweep.yaml").read_text())
     assert recipe["metric"] == {"name": "val/score", "goal": "maximize"}

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graftrec.batch import View
-from graftrec.losses.base import masked_mean
-from graftrec.metrics.pointwise import Value
+from graftrec.data.batch import View
 from graftrec.tasks.alignment import Alignment, Place, Rise
+from graftrec.tasks.losses.base import masked_mean
+from graftrec.tasks.metrics.pointwise import Value
 
 
 class AlignAdversarial(Alignment):

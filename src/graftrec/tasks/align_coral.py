@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graftrec.batch import View
+from graftrec.data.batch import View
 from graftrec.tasks.alignment import Alignment, everybodys, nothing
 
 

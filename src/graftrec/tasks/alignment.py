@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from graftrec.batch import Batch, View
-from graftrec.metrics.pointwise import Value
+from graftrec.data.batch import Batch, View
 from graftrec.tasks.base import Task, gathered
+from graftrec.tasks.metrics.pointwise import Value
 
 Place = Literal["trunk", "encoder"]
 Rise = Literal["constant", "ramp"]

@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from graftrec.batch import Batch, Read
-from graftrec.heads.base import Head
-from graftrec.losses.base import Form, Loss, masked_mean
-from graftrec.metrics.pointwise import Value
-from graftrec.schema import Label
+from graftrec.data.batch import Batch, Read
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
+from graftrec.tasks.losses.base import Form, Loss, masked_mean
+from graftrec.tasks.metrics.pointwise import Value
 
 T = TypeVar("T")
 WHOLE = slice(None)  # of a catalogue

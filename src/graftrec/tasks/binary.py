@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.metrics.of_rows import binary_of_rows, grouped_auc_of_rows
-from graftrec.metrics.pointwise import Value, binary, grouped_auc
-from graftrec.schema import Label
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads, known
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.metrics.pointwise import Value, binary, grouped_auc
+from graftrec.tasks.metrics.row_values import binary_of_rows, grouped_auc_of_rows
 from graftrec.tasks.rows import RowTask
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.metrics.of_rows import classes_of_rows
-from graftrec.metrics.pointwise import Value, classes
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.metrics.pointwise import Value, classes
+from graftrec.tasks.metrics.row_values import classes_of_rows
 from graftrec.tasks.rows import RowTask
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graftrec.batch import View
-from graftrec.losses.base import masked_mean
+from graftrec.data.batch import View
 from graftrec.tasks.alignment import Alignment, Place, Rise, everybodys, nothing
+from graftrec.tasks.losses.base import masked_mean
 
 
 class Contrastive(Alignment):

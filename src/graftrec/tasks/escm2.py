@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.schema import Label
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads, known
 from graftrec.tasks.entire_space import EntireSpace, product
+from graftrec.tasks.losses.base import Loss
 
 
 class ESCM2(EntireSpace):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from graftrec.batch import Batch
+from graftrec.data.batch import Batch
 from graftrec.tasks.entire_space import EntireSpace, product
 
 

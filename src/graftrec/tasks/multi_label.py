@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.metrics.of_rows import answers_of_rows, auc_of_rows, mean_auc_of_rows, ratio_of_rows
-from graftrec.metrics.pointwise import Value, binary
-from graftrec.schema import Label
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.metrics.pointwise import Value, binary
+from graftrec.tasks.metrics.row_values import answers_of_rows, auc_of_rows, mean_auc_of_rows, ratio_of_rows
 from graftrec.tasks.rows import RowTask
 
 

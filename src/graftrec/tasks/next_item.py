@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graftrec.batch import Batch, Read
-from graftrec.heads.base import Head
-from graftrec.heads.dot import Dot
-from graftrec.losses.base import Loss, everywhere
-from graftrec.losses.catalogue import catalogue_softmax, loss_on_lists
-from graftrec.losses.info_nce import InfoNce
-from graftrec.schema import Label
+from graftrec.data.batch import Batch, Read
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
+from graftrec.models.heads.dot import Dot
 from graftrec.tasks.base import WHOLE, known
+from graftrec.tasks.losses.base import Loss, everywhere
+from graftrec.tasks.losses.catalogue import catalogue_softmax, loss_on_lists
+from graftrec.tasks.losses.info_nce import InfoNce
 from graftrec.tasks.ranking import RankingTask
 
 Drawn = Literal["uniform", "popularity", "batch"]

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.metrics.of_rows import ordered_of_rows
-from graftrec.metrics.pointwise import Value, ordered
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import WHOLE, Reads
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.metrics.pointwise import Value, ordered
+from graftrec.tasks.metrics.row_values import ordered_of_rows
 from graftrec.tasks.rows import RowTask
 
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.losses.quantile import Quantile
-from graftrec.metrics.of_rows import numbers_of_rows, xauc_of_rows
-from graftrec.metrics.pointwise import Value, numbers, xauc
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.losses.quantile import Quantile
+from graftrec.tasks.metrics.pointwise import Value, numbers, xauc
+from graftrec.tasks.metrics.row_values import numbers_of_rows, xauc_of_rows
 from graftrec.tasks.rows import RowTask
 
 COUNT = 20

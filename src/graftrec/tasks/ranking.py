@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.metrics.lists import Lists
-from graftrec.metrics.pointwise import Value
-from graftrec.metrics.ranking import per_user
+from graftrec.data.batch import Batch
 from graftrec.tasks.base import Task, gathered, of_all
+from graftrec.tasks.metrics.beyond_accuracy import Lists
+from graftrec.tasks.metrics.pointwise import Value
+from graftrec.tasks.metrics.ranking import per_user
 
 COHORTS = ("cold_", "history_")  # those that may be empty, and are then left out
 

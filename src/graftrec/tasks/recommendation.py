@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
+from graftrec.tasks.losses.base import Loss
 from graftrec.tasks.ranking import RankingTask
 
 

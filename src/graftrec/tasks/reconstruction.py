@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import View
-from graftrec.losses.base import masked_mean
+from graftrec.data.batch import View
 from graftrec.tasks.alignment import Alignment, Rise
+from graftrec.tasks.losses.base import masked_mean
 
 
 class Reconstruction(Alignment):

@@ -8,12 +8,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.metrics.of_rows import numbers_of_rows
-from graftrec.metrics.pointwise import Value, numbers
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.metrics.pointwise import Value, numbers
+from graftrec.tasks.metrics.row_values import numbers_of_rows
 from graftrec.tasks.rows import RowTask
 
 Judge = Literal["rmse", "mae"]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.metrics.of_rows import spread
-from graftrec.metrics.pointwise import Value
+from graftrec.data.batch import Batch
 from graftrec.tasks.base import Task, gathered
+from graftrec.tasks.metrics.pointwise import Value
+from graftrec.tasks.metrics.row_values import spread
 
 COHORTS = ("warm", "cold_user", "cold_item", "cold_both")
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from graftrec.heads.base import Head
-from graftrec.losses.base import Loss
-from graftrec.metrics.of_rows import numbers_of_rows, xauc_of_rows
-from graftrec.metrics.pointwise import Value, numbers, xauc
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.base import Head
 from graftrec.tasks.base import Reads
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.metrics.pointwise import Value, numbers, xauc
+from graftrec.tasks.metrics.row_values import numbers_of_rows, xauc_of_rows
 from graftrec.tasks.rows import RowTask
 
 LONGEST = 30.0  # e^30 s are 300,000 years; above it a metric would become infinite

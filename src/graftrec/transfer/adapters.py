@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from graftrec.errors import UserError
-from graftrec.nn.adapted import Bottleneck, behind, dense_layers, matrices
-from graftrec.nn.stream_norm import StreamNorm
+from graftrec.models.layers.adapters import Bottleneck, behind, dense_layers, matrices
+from graftrec.models.layers.stream_norm import StreamNorm
 from graftrec.transfer.base import SHARED, Means, Phase, Transfer, at_least_one, changeable
 from graftrec.transfer.rows import NewRowsOnly, SeenRows
+from graftrec.utils.errors import UserError
 
 
 class Adapters(Transfer):

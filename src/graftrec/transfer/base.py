@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
-from graftrec.nn.stream_norm import StreamNorm
+from graftrec.data.batch import Batch
+from graftrec.models.layers.stream_norm import StreamNorm
 from graftrec.tasks.base import Task
 
 ROLES = ("source", "target", "shared")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
-from graftrec.losses.base import everywhere
-from graftrec.nn.generators import Decoded
+from graftrec.data.batch import Batch
+from graftrec.models.layers.generators import Decoded
 from graftrec.tasks.base import Task
+from graftrec.tasks.losses.base import everywhere
 from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one
 from graftrec.transfer.mwuf import Choosers, known_rows, stand_in
 from graftrec.transfer.users import encoder_of

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
-from graftrec.losses.quantile import Quantile
+from graftrec.data.batch import Batch
 from graftrec.tasks.base import Task, known
 from graftrec.tasks.entire_space import EntireSpace
 from graftrec.tasks.escm2 import ESCM2
+from graftrec.tasks.losses.quantile import Quantile
 from graftrec.transfer.base import SHARED, Means, Past, Phase, Transfer, at_least_one
 
 

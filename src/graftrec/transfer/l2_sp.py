@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graftrec.nn.decay import undecayed
-from graftrec.optimizers.rowwise import summed
+from graftrec.models.layers.weight_decay import undecayed
 from graftrec.transfer.base import Means, Past, Phase, Transfer, at_least_one
 from graftrec.transfer.rows import SeenRows, rows_in, tables_of
+from graftrec.utils.sparse_rows import summed
 
 
 class L2SP(Transfer):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.utils import parametrize
 
-from graftrec.nn.adapted import LowRank, matrices
+from graftrec.models.layers.adapters import LowRank, matrices
 from graftrec.transfer.base import SHARED, Means, Phase, Transfer, at_least_one, changeable
 from graftrec.transfer.rows import tables_of
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
-from graftrec.nn.encoder import Encoder
-from graftrec.nn.generators import Generator, Warmed
-from graftrec.schema import Table
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Table
+from graftrec.models.encoder import Encoder
+from graftrec.models.layers.generators import Generator, Warmed
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import OPTIONAL, ROLES, Means, Past, Phase, Transfer, at_least_one, only
 from graftrec.transfer.users import encoder_of

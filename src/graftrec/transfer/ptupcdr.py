@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
-from graftrec.nn.tables import Change
+from graftrec.data.batch import Batch
+from graftrec.models.layers.embedding_tables import Change
 from graftrec.tasks.base import Task
 from graftrec.transfer.base import SHARED, Means, Past, Phase, Transfer, at_least_one, norms_rest
 from graftrec.transfer.rows import SeenRows, tables_of

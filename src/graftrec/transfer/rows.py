@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from graftrec.nn.tables import Tables
+from graftrec.models.layers.embedding_tables import Tables
 from graftrec.transfer.base import Means, Past
 
 TABLES = "encoder.tables."

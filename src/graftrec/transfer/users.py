@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from graftrec.nn.encoder import Encoder
+from graftrec.models.encoder import Encoder
 from graftrec.transfer.base import Past
 from graftrec.transfer.rows import TABLES, SeenRows, tables_of
 

@@ -1,1 +1,1 @@
-"""``hydra/launcher=joblib`` as `graftrec.sweep` sets it: a killed process costs its job and not the sweep."""
+"""``hydra/launcher=joblib`` as a sweep sets it: a killed process costs its job and not the sweep."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from graftrec import ledger
-from graftrec.plain import tell
-from graftrec.stop import stop
+from graftrec.runs.sweep import job_log
+from graftrec.utils.signals import stop
+from graftrec.utils.terminal_text import tell
 
 try:
     from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher  # type: ignore[import-untyped]
@@ -33,7 +33,7 @@ class SteadyJoblibLauncher(JoblibLauncher):  # type: ignore[misc]  # Hydra has n
         from joblib.externals.loky.process_executor import BrokenProcessPool  # type: ignore[import-untyped]
 
         sweep = Path(str(self.config.hydra.sweep.dir))
-        begun, lost, failed = len(ledger.read(sweep)), Counter[Settings](), set[Settings]()
+        begun, lost, failed = len(job_log.read(sweep)), Counter[Settings](), set[Settings]()
         while True:
             left = [each for each in job_overrides if settings_of(each) not in failed]
             try:
@@ -42,14 +42,16 @@ class SteadyJoblibLauncher(JoblibLauncher):  # type: ignore[misc]  # Hydra has n
             except BrokenProcessPool:
                 if stop.number is not None:
                     raise SystemExit(128 + stop.number) from None
-                gone = [entry for entry in ledger.latest(ledger.read(sweep)[begun:]) if entry.state == ledger.RUNNING]
+                gone = [
+                    entry for entry in job_log.latest(job_log.read(sweep)[begun:]) if entry.state == job_log.RUNNING
+                ]
                 for entry in gone:
                     key = frozenset(entry.settings)
                     lost[key] += 1
                     again = lost[key] < TRIES
                     failed |= set() if again else {key}
-                    state = {"state": ledger.KILLED} if again else {"state": ledger.FAILED, "exit_code": 1}
-                    ledger.append(sweep, replace(entry, **state, reason=LOST))
+                    state = {"state": job_log.KILLED} if again else {"state": job_log.FAILED, "exit_code": 1}
+                    job_log.append(sweep, replace(entry, **state, reason=LOST))
                     tell(f"graftrec: {entry.folder}: {LOST}; {'it runs again' if again else 'it has failed'}")
                 if not gone:  # processes that cannot even begin
                     raise

@@ -16,12 +16,12 @@ from optuna.samplers import BaseSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
-from graftrec import records
-from graftrec.config import near
-from graftrec.errors import DataError, Pruned
-from graftrec.plain import tell
-from graftrec.redaction import shown
-from graftrec.trial import VARIABLE, default_storage, faults, part, unusable
+from graftrec.config.instantiate import near
+from graftrec.training.callbacks.optuna_trial import VARIABLE, default_storage, faults, part, unusable
+from graftrec.utils import record_files
+from graftrec.utils.errors import DataError, Pruned
+from graftrec.utils.redaction import shown
+from graftrec.utils.terminal_text import tell
 from hydra_plugins.graftrec_optuna._space import Space
 
 FAILS = "the trial fails, and another one takes its place"
@@ -193,7 +193,7 @@ class Search:
             return [score]
         file = Path(str(job.hydra_cfg.hydra.runtime.output_dir)) / "metrics.json"
         try:
-            return self._measured(records.mapping(file, FAILS), file, score)
+            return self._measured(record_files.mapping(file, FAILS), file, score)
         except DataError as error:
             tell(f"graftrec: {error}")
             return [math.nan]
@@ -206,10 +206,10 @@ class Search:
             if name != "score":
                 kind, _, rest = name.partition("/")
                 task, _, metric = rest.partition("/")
-                with records.reading(file, FAILS):
+                with record_files.reading(file, FAILS):
                     value = metrics["fit"].get(rest) if kind == "fit" else metrics["val"].get(task, {}).get(metric)
             if value is None:
                 tell(f"graftrec: {file} has no number for the objective {name}, so the trial fails")
-            with records.reading(file, FAILS):
+            with record_files.reading(file, FAILS):
                 values.append(math.nan if value is None else float(value))
         return values

@@ -10,26 +10,26 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from shop import SETTINGS, Shop, made_of
 from torch import Tensor
 
 from discovery import classes
-from graftrec import config
-from graftrec.batch import Batch, Read
-from graftrec.data.history import MILLISECONDS as DAY
+from graftrec.config import instantiate
+from graftrec.data.batch import Batch, Read
+from graftrec.data.features.history import MILLISECONDS as DAY
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_domain import CrossDomain
-from graftrec.data.splits.by_time import ByTime
+from graftrec.data.splits.temporal import ByTime
 from graftrec.data.streams.sequences import SequenceRows
-from graftrec.heads.dot import Dot
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.nn.encoder import Encoder
+from graftrec.models.encoder import Encoder
+from graftrec.models.heads.dot import Dot
+from graftrec.models.trunks.base import Trunk
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
 from graftrec.tasks.next_item import NextItem
-from graftrec.trunks.base import Trunk
+from shop import SETTINGS, Shop, made_of
 
 LONG, WIDTH, ITEMS = 5000, 8, 50
 CUT = float(LONG)  # days of training
-TRUNKS = [cls for cls in classes("trunks") if cls.sequential]
+TRUNKS = [cls for cls in classes("models.trunks") if cls.sequential]
 
 
 def shop(changed_from: float = float("inf")) -> Shop:
@@ -64,7 +64,7 @@ class Net:
         self.encoder = Encoder(self.schema, WIDTH, dropout=0.0)
         known = {"fields": 1, "width": WIDTH, "history": True, "tasks": ["next"], "streams": {"sequences": ["user"]}}
         known |= {"layers": 1, "dropout": 0.0}
-        arguments = config.arguments(cls)
+        arguments = instantiate.arguments(cls)
         self.trunk: Trunk = cls(**{name: value for name, value in known.items() if name in arguments})
         label = stream.label("next")
         self.task = NextItem(Dot(self.trunk.out_dim, WIDTH), CrossEntropy(), "sequences", "next", label)

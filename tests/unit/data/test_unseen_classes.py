@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from graftrec.data.datasets.files import Files
-from graftrec.data.domains import LONGEST, slug
 from graftrec.data.protocols.cross_domain import CrossDomain
-from graftrec.errors import DataError
-from graftrec.metrics.of_rows import classes_of_rows, ordered_of_rows
-from graftrec.metrics.pointwise import classes, ordered
-from graftrec.schema import UNSEEN, Label
+from graftrec.data.schema import UNSEEN, Label
+from graftrec.data.tables.domains import LONGEST, slug
 from graftrec.tasks.classification import Classification
+from graftrec.tasks.metrics.pointwise import classes, ordered
+from graftrec.tasks.metrics.row_values import classes_of_rows, ordered_of_rows
+from graftrec.utils.errors import DataError
 
 
 def protocol(folder: Path, times: list[int]) -> CrossDomain:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from discovery import classes, path_of
-from graftrec.assemble import assemble, protocol_of, streams_of
-from graftrec.errors import UserError
+from graftrec.training.builder import assemble, protocol_of, streams_of
 from graftrec.transfer.base import ROLES
+from graftrec.utils.errors import UserError
 
 Compose = Callable[[list[str]], dict[str, Any]]
 CROSSING = ["protocol=cross_domain", "++dataset.domain=department", "trunk=shared_bottom",

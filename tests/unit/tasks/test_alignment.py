@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from discovery import classes
-from graftrec.batch import View
+from graftrec.data.batch import View
 from graftrec.tasks.align_adversarial import AlignAdversarial, reverse
 from graftrec.tasks.align_coral import AlignCoral
 from graftrec.tasks.align_mmd import AlignMmd

@@ -10,13 +10,13 @@ import sklearn.metrics as sk
 import torch
 from torch import Tensor
 
-from graftrec.heads.linear import Linear
-from graftrec.losses.bce import Bce
-from graftrec.losses.squared import Squared
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.linear import Linear
 from graftrec.tasks.entire_space import product
 from graftrec.tasks.escm2 import ESCM2
 from graftrec.tasks.esmm import ESMM
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.losses.squared import Squared
 
 NAN = math.nan
 LABEL = Label("buy", "binary")

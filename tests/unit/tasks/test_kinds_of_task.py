@@ -12,23 +12,23 @@ import sklearn.metrics as sk
 import torch
 from torch import nn
 
-from graftrec.heads.linear import Linear
-from graftrec.losses.absolute import Absolute
-from graftrec.losses.base import Loss
-from graftrec.losses.bce import Bce
-from graftrec.losses.bpr import Bpr
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.losses.huber import Huber
-from graftrec.losses.log_squared import LogSquared
-from graftrec.losses.ordinal import Ordinal as OrdinalLoss
-from graftrec.losses.quantile import Quantile
-from graftrec.losses.squared import Squared
-from graftrec.losses.weighted_logistic import WeightedLogistic
-from graftrec.metrics.pointwise import Value
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.linear import Linear
 from graftrec.tasks.base import Task, joint, prior_of, spread_of
 from graftrec.tasks.binary import Binary
 from graftrec.tasks.classification import Classification
+from graftrec.tasks.losses.absolute import Absolute
+from graftrec.tasks.losses.base import Loss
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.losses.bpr import Bpr
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
+from graftrec.tasks.losses.huber import Huber
+from graftrec.tasks.losses.log_squared import LogSquared
+from graftrec.tasks.losses.ordinal import Ordinal as OrdinalLoss
+from graftrec.tasks.losses.quantile import Quantile
+from graftrec.tasks.losses.squared import Squared
+from graftrec.tasks.losses.weighted_logistic import WeightedLogistic
+from graftrec.tasks.metrics.pointwise import Value
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.ordinal import Ordinal
 from graftrec.tasks.quantiles import Quantiles

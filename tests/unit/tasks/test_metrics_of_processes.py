@@ -10,14 +10,14 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from graftrec.batch import Batch, View
-from graftrec.heads.linear import Linear
-from graftrec.losses.bce import Bce
-from graftrec.metrics.pointwise import Value
-from graftrec.schema import Label
+from graftrec.data.batch import Batch, View
+from graftrec.data.schema import Label
+from graftrec.models.heads.linear import Linear
 from graftrec.tasks.align_mmd import AlignMmd
 from graftrec.tasks.base import Task
 from graftrec.tasks.binary import Binary
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.metrics.pointwise import Value
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.recommendation import Recommendation
 from processes import spawn

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graftrec.batch import Read
-from graftrec.heads.dot import Dot
-from graftrec.heads.linear import Linear
-from graftrec.losses import catalogue
-from graftrec.losses.bpr import Bpr
-from graftrec.losses.catalogue import catalogue_softmax
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.losses.gbce import Gbce
-from graftrec.losses.info_nce import InfoNce
-from graftrec.schema import Label
+from graftrec.data.batch import Read
+from graftrec.data.schema import Label
+from graftrec.models.heads.dot import Dot
+from graftrec.models.heads.linear import Linear
+from graftrec.tasks.losses import catalogue
+from graftrec.tasks.losses.bpr import Bpr
+from graftrec.tasks.losses.catalogue import catalogue_softmax
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
+from graftrec.tasks.losses.gbce import Gbce
+from graftrec.tasks.losses.info_nce import InfoNce
 from graftrec.tasks.next_item import NextItem, less_log_q
 
 ROWS, LENGTH, ITEMS, WIDTH = 3, 4, 11, 5

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from graftrec.heads.linear import Linear
-from graftrec.losses.bce import Bce
-from graftrec.losses.cross_entropy import CrossEntropy
-from graftrec.losses.squared import Squared
-from graftrec.schema import Label
+from graftrec.data.schema import Label
+from graftrec.models.heads.linear import Linear
 from graftrec.tasks.base import within
 from graftrec.tasks.binary import Binary
 from graftrec.tasks.classification import Classification
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.losses.cross_entropy import CrossEntropy
+from graftrec.tasks.losses.squared import Squared
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.regression import Regression
 from graftrec.tasks.rows import COHORTS, RowTask, cohort_of

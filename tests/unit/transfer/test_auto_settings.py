@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graftrec.analysis.statistics import FEWEST_SEEDS
+from graftrec.evaluation.statistics.intervals import FEWEST_SEEDS
 from graftrec.transfer.auto import Auto
 from graftrec.transfer.joint import Joint
 from graftrec.transfer.pretrain_finetune import PretrainFinetune

@@ -7,12 +7,12 @@ import torch
 from test_mwuf import LABEL, PAIRS, ROWS, TABLES, Model, batch, chosen
 from torch import Tensor, nn
 
-from graftrec.heads.linear import Linear
-from graftrec.losses.bce import Bce
-from graftrec.nn.encoder import Encoder
-from graftrec.nn.generators import Decoded, wasserstein
-from graftrec.schema import Schema
+from graftrec.data.schema import Schema
+from graftrec.models.encoder import Encoder
+from graftrec.models.heads.linear import Linear
+from graftrec.models.layers.generators import Decoded, wasserstein
 from graftrec.tasks.binary import Binary
+from graftrec.tasks.losses.bce import Bce
 from graftrec.transfer.base import Past
 from graftrec.transfer.cvar import CVAR, Decoding
 from graftrec.transfer.mwuf import Choosers

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from discovery import classes
-from graftrec.batch import Batch
-from graftrec.config import arguments
-from graftrec.heads.dot import Dot
-from graftrec.heads.linear import Linear
-from graftrec.losses.absolute import Absolute
-from graftrec.losses.base import Form, Loss
-from graftrec.losses.bce import Bce
-from graftrec.losses.bpr import Bpr
-from graftrec.losses.quantile import Quantile
-from graftrec.losses.weighted_logistic import WeightedLogistic
-from graftrec.schema import Label
+from graftrec.config.instantiate import arguments
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Label
+from graftrec.models.heads.dot import Dot
+from graftrec.models.heads.linear import Linear
 from graftrec.tasks.align_mmd import AlignMmd
 from graftrec.tasks.base import Task
 from graftrec.tasks.entire_space import EntireSpace
+from graftrec.tasks.losses.absolute import Absolute
+from graftrec.tasks.losses.base import Form, Loss
+from graftrec.tasks.losses.bce import Bce
+from graftrec.tasks.losses.bpr import Bpr
+from graftrec.tasks.losses.quantile import Quantile
+from graftrec.tasks.losses.weighted_logistic import WeightedLogistic
 from graftrec.tasks.multi_label import MultiLabel
 from graftrec.tasks.next_item import NextItem
 from graftrec.tasks.quantiles import Quantiles
@@ -38,7 +38,7 @@ LEARNT = [
     pytest.param(cls, kind, loss, id=f"{cls.__name__}-{kind}-{loss.__name__}")
     for cls in TAUGHT
     for kind in cls.kinds
-    for loss in classes("losses")
+    for loss in classes("tasks.losses")
     if loss.form in cls.forms and ("binary" if loss.form == "list" else kind) in loss.kinds
 ]
 
@@ -229,8 +229,8 @@ def test_logits_without_a_common_form_are_refused(case: str) -> None:
 
 
 def test_a_task_without_logits_is_refused() -> None:
-    sequence = NextItem(Dot(D, D), classes("losses")[[c.__name__ for c in classes("losses")].index("CrossEntropy")](),
-                        "s", "next", Label("next", "category", 7))  # fmt: skip
+    cross_entropy = next(cls for cls in classes("tasks.losses") if cls.__name__ == "CrossEntropy")
+    sequence = NextItem(Dot(D, D), cross_entropy(), "s", "next", Label("next", "category", 7))
     with pytest.raises(ValueError, match="Found 'x', which learns over a catalogue"):
         refused(sequence, source=sequence)
     mmd = AlignMmd(["s", "t"])

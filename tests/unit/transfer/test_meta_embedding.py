@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from graftrec.nn.encoder import Encoder
-from graftrec.schema import Feature, Schema, Stream, Table
+from graftrec.data.schema import Feature, Schema, Stream, Table
+from graftrec.models.encoder import Encoder
 from graftrec.transfer.base import Past
 from graftrec.transfer.meta_embedding import MetaEmbedding
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graftrec.batch import Batch
-from graftrec.heads.linear import Linear
-from graftrec.losses.bce import Bce
-from graftrec.nn.encoder import Encoder
-from graftrec.nn.generators import Warmed
-from graftrec.schema import Feature, Label, Schema, Stream, Table
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Feature, Label, Schema, Stream, Table
+from graftrec.models.encoder import Encoder
+from graftrec.models.heads.linear import Linear
+from graftrec.models.layers.generators import Warmed
 from graftrec.tasks.binary import Binary
+from graftrec.tasks.losses.bce import Bce
 from graftrec.transfer.base import Past
 from graftrec.transfer.mwuf import MWUF, Choosers, Warming
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from graftrec.nn.adapted import Bottleneck, LowRank, behind
-from graftrec.nn.experts import BatchedLinear
-from graftrec.nn.tables import Tables
-from graftrec.optimizers.groups import paced, without_decay
-from graftrec.optimizers.rowwise import RowWise
+from graftrec.models.layers.adapters import Bottleneck, LowRank, behind
+from graftrec.models.layers.embedding_tables import Tables
+from graftrec.models.layers.experts import BatchedLinear
+from graftrec.training.optimizers.groups import paced, without_decay
+from graftrec.training.optimizers.rowwise import RowWise
 from graftrec.transfer.adapters import Adapters
 from graftrec.transfer.base import Past
 from graftrec.transfer.carry import carry

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from graftrec.nn.encoder import Encoder
-from graftrec.schema import Feature, Schema, Stream, Table
-from graftrec.transfer.base import Past
-from graftrec.transfer.emcdr import Mapping, linear
-from graftrec.transfer.ptupcdr import Bridged, Bridges, Chosen
+from graftrec.data.schema import Feature, Schema, Stream, Table
+from graftrec.models.encoder import Encoder
+from graftrec.transfer.base import ROLES, Past, Transfer
+from graftrec.transfer.emcdr import EMCDR, Mapping, linear
+from graftrec.transfer.ptupcdr import PTUPCDR, Bridged, Bridges, Chosen
 from graftrec.transfer.rows import SeenRows
 
 KEY, USERS, D = "encoder.tables.user.weight", 7, 3
@@ -112,3 +114,10 @@ def test_a_source_without_a_history_has_nothing_to_build_on() -> None:
     bare = nn.ModuleDict({"encoder": Encoder(Schema({"user": Table("user", 3)}, {"s": stream}))})
     with pytest.raises(ValueError, match=r"Found no history; set history\.short"):
         Chosen(2).start(bare, Past())
+
+
+@pytest.mark.parametrize("strategy", [EMCDR(), PTUPCDR()], ids=lambda strategy: type(strategy).__name__)
+def test_users_of_the_source_are_known_when_the_last_phase_has_ended(strategy: Transfer) -> None:
+    last = replace(strategy.phases()[-1], start_from=None)  # of nothing that it carries
+    assert last.learnt("user") == ROLES  # a map or a bridge gave them their vectors
+    assert last.learnt("item") == last.roles != ROLES

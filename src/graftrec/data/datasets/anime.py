@@ -7,8 +7,8 @@ from typing import Literal
 import polars as pl
 
 from graftrec.data.datasets.folder import Folder
-from graftrec.data.encode import interactions
-from graftrec.data.table import Column, Interactions
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Column, Interactions
 
 
 class Anime(Folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from graftrec.data.table import Interactions
+from graftrec.data.tables.interactions import Interactions
 
 
 class Dataset(ABC):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from graftrec.data.datasets.folder import Folder
-from graftrec.data.encode import interactions
-from graftrec.data.table import Column, Interactions
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Column, Interactions
 
 NUMBERS = (
     "age", "wage_per_hour", "capital_gains", "capital_losses", "stock_dividends", "num_emp", "weeks_worked",

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import polars as pl
 
 from graftrec.data.datasets.folder import Folder
-from graftrec.data.encode import interactions
-from graftrec.data.table import Column, Interactions
-from graftrec.files import whole
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Column, Interactions
+from graftrec.utils.atomic_files import whole
 
 SplitOf = Literal["cmn", "cvae_p1", "cvae_p10"]
 

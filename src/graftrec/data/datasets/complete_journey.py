@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.encode import interactions
-from graftrec.data.table import DAY, Interactions
-from graftrec.errors import DataError
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import DAY, Interactions
+from graftrec.utils.errors import DataError
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "complete_journey"
 ATTRIBUTES = ("department", "brand", "product_category", "product_type", "manufacturer_id")

@@ -14,20 +14,22 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from graftrec import redaction
-from graftrec.data import cache, file_attributes, file_columns, readers, typed
-from graftrec.data.clean import cored, deduplicated
+from graftrec.data.datasets import files_attributes, files_columns
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.encode import Builder, Shape
-from graftrec.data.file_columns import State
-from graftrec.data.file_settings import columns_of, made_of, wrong_attributes, wrong_columns
-from graftrec.data.joins import joined
-from graftrec.data.names import wrong_name
-from graftrec.data.raw import Raw
-from graftrec.data.table import DAY, Column, Floats, Interactions, LabelKind
-from graftrec.data.times import UNITS, Clock, Moments, moments, plausible, told_apart, wrong_format
-from graftrec.data.vocab import as_type
-from graftrec.errors import DataError
+from graftrec.data.datasets.files_columns import State
+from graftrec.data.datasets.files_settings import columns_of, made_of, wrong_attributes, wrong_columns
+from graftrec.data.sources import table_reader, value_parsers
+from graftrec.data.sources.provenance import Raw
+from graftrec.data.sources.timestamps import UNITS, Clock, Moments, moments, plausible, told_apart, wrong_format
+from graftrec.data.tables import cache
+from graftrec.data.tables.builder import Builder, Shape
+from graftrec.data.tables.filters import cored, deduplicated
+from graftrec.data.tables.id_matching import joined
+from graftrec.data.tables.interactions import DAY, Column, Floats, Interactions, LabelKind
+from graftrec.data.tables.vocabulary import as_type
+from graftrec.utils import redaction
+from graftrec.utils.errors import DataError
+from graftrec.utils.filenames import wrong_name
 
 ROWS = 200_000  # read at a time
 CACHED = 32_000_000  # bytes of files, from which on a second start is worth a cache
@@ -147,8 +149,8 @@ class Files(Dataset):
         return problems + (["duplicates: drop needs user and item"] if self.duplicates == "drop" and not both else [])
 
     def read(self) -> Interactions:
-        files = [file for path, _ in self.paths for file in readers.find(path)]
-        known = [file for path in self.attributes.values() if path for file in readers.find(path)]
+        files = [file for path, _ in self.paths for file in table_reader.find(path)]
+        known = [file for path in self.attributes.values() if path for file in table_reader.find(path)]
         size = sum(os.path.getsize(file) for file in files)
         wanted = self.cache != "off" and (size >= CACHED or bool(self.cache))
         root = cache.folder_of(self.cache) if wanted else None
@@ -169,7 +171,7 @@ class Files(Dataset):
 
     def _read(self, folder: Path | None) -> Interactions:
         attributes = {
-            kind: file_attributes.read(
+            kind: files_attributes.read(
                 kind, path, self.keys[kind], self.attribute_columns[kind], self.known_after,
                 lambda raw, column, format: self._moments(raw, column, format, State()).seconds, self.time_unit,
             )
@@ -179,10 +181,10 @@ class Files(Dataset):
         domain_of = self._domain_of()
         wanted, state = self._wanted(domain_of is not None), State()
         words, lists = self._worded(wanted), self._lists("ids", "history")
-        given = [readers.batches(path, wanted, [*lists, *self._lists("vector")], ROWS) for path, _ in self.paths]
+        given = [table_reader.batches(path, wanted, [*lists, *self._lists("vector")], ROWS) for path, _ in self.paths]
         with closing(Builder(self._shape(), folder)) as builder:
             for (path, part), batches in zip(self.paths, given, strict=True):
-                whole = readers.whole(path, [*words, *lists], lists) if words or lists else set()
+                whole = table_reader.whole(path, [*words, *lists], lists) if words or lists else set()
                 for raw in batches:
                     typed_rows = self._typed(raw, part, domain_of, whole, state)
                     kept = self._complete(typed_rows, state)
@@ -273,30 +275,30 @@ class Files(Dataset):
                 moment = self._moments(raw, column, self.time_format, state)
                 found[role], below = moment.seconds / DAY, moment.below
             elif role == "weight":
-                found[role] = typed.weight(raw, column)
+                found[role] = value_parsers.weight(raw, column)
             elif role == "split":
-                found[role] = file_columns.split_of(raw, column)
+                found[role] = files_columns.split_of(raw, column)
             elif role != "domain" or domain_of is None:
-                found[role] = file_columns.ids(raw, column, whole, state)
+                found[role] = files_columns.ids(raw, column, whole, state)
 
         def feature(name: str, column: Column) -> None:
             if column.kind == "vector":
-                vectors[name], there = file_columns.vectors(raw, name, column, state.widths, column.missing == "drop")
+                vectors[name], there = files_columns.vectors(raw, name, column, state.widths, column.missing == "drop")
             elif column.kind == "date":
                 dates = self._moments(raw, name, column.format, state).seconds
-                found.update(file_columns.date_parts(raw, name, column, dates, self.time_unit))
+                found.update(files_columns.date_parts(raw, name, column, dates, self.time_unit))
                 there = dates.is_not_null()
             elif column.kind in ("ids", "history"):
-                found[name] = file_columns.lists(raw, name, column, whole, state)
+                found[name] = files_columns.lists(raw, name, column, whole, state)
                 there = found[name].list.len() > 0
             else:
                 if column.kind == "number":
-                    found[name] = file_columns.number(raw, name, column)
+                    found[name] = files_columns.number(raw, name, column)
                 else:
                     found[name] = (
-                        file_columns.text(raw, name)
+                        files_columns.text(raw, name)
                         if column.kind == "text"
-                        else file_columns.ids(raw, name, whole, state)
+                        else files_columns.ids(raw, name, whole, state)
                     )
                 there = found[name].is_not_null()
             if column.missing == "drop":
@@ -304,9 +306,11 @@ class Files(Dataset):
 
         def label(name: str, kind: str) -> None:
             if kind == "category":
-                found[name] = file_columns.ids(raw, name, whole, state)
+                found[name] = files_columns.ids(raw, name, whole, state)
             else:
-                found[name] = (typed.binary if kind == "binary" else typed.number)(raw, name).fill_nan(None)
+                found[name] = (value_parsers.binary if kind == "binary" else value_parsers.number)(raw, name).fill_nan(
+                    None
+                )
 
         for role, column in self.keys.items():
             read(partial(key, role, column))
@@ -316,9 +320,9 @@ class Files(Dataset):
             read(partial(label, name, kind))
         DataError.raise_all(problems)
         for name in self._worded(raw.frame.columns):
-            _add(state.long, name, file_columns.too_long(raw, name))
+            _add(state.long, name, files_columns.too_long(raw, name))
         for name in self._lists("ids", "history"):
-            _add(state.long, name, file_columns.too_long(raw, name, self.features[name].separator))
+            _add(state.long, name, files_columns.too_long(raw, name, self.features[name].separator))
         if domain_of is not None:
             kind, own = domain_of.columns[0], pl.DataFrame({"key": found[domain_of.columns[0]]})
             frame = domain_of.select(as_type(domain_of[kind], own["key"].dtype).alias("key"), "domain")
@@ -329,10 +333,10 @@ class Files(Dataset):
                 state.homeless = joined("dataset.domain", what, own["key"], domain_of[kind]).problem
         if self.events:  # of numbers as they stand, before they are clipped or filled
             shown = {
-                name: found[name] if name in self.labels else typed.number(raw, name).fill_nan(None)
+                name: found[name] if name in self.labels else value_parsers.number(raw, name).fill_nan(None)
                 for name in self.events
             }
-            found["event"] = file_columns.events_of(shown, self.events)
+            found["event"] = files_columns.events_of(shown, self.events)
         if len(self.paths) > 1:
             found["split"] = pl.Series([part], dtype=pl.Int8).new_from_index(0, len(raw.frame))
         return Typed(pl.DataFrame({name: values.alias(name) for name, values in found.items()}), vectors, absent, below)
@@ -365,7 +369,7 @@ class Files(Dataset):
 
     def _notes(self, state: State) -> list[str]:
         found = [
-            f"{column}: {count:,} ids are longer than {typed.LONGEST:,} characters and count as missing"
+            f"{column}: {count:,} ids are longer than {value_parsers.LONGEST:,} characters and count as missing"
             for column, count in state.long.items()
         ]
         for name, count in state.cut.items():
@@ -396,12 +400,14 @@ class Files(Dataset):
     def _domain_of(self) -> pl.DataFrame | None:
         """The domain of each user or item (user or item, domain), where it is an attribute of theirs."""
         column = self.keys.get("domain", "")
-        if not column or column in readers.columns(self.path):
+        if not column or column in table_reader.columns(self.path):
             return None
         for kind, path in self.attributes.items():
-            if path and {column, self.keys[kind]} <= set(readers.columns(path)):
-                raw = readers.read(path, [self.keys[kind], column])
-                return pl.DataFrame({kind: typed.words(raw, self.keys[kind]), "domain": typed.words(raw, column)})
+            if path and {column, self.keys[kind]} <= set(table_reader.columns(path)):
+                raw = table_reader.read(path, [self.keys[kind], column])
+                return pl.DataFrame(
+                    {kind: value_parsers.words(raw, self.keys[kind]), "domain": value_parsers.words(raw, column)}
+                )
         return None
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from graftrec.data import readers
 from graftrec.data.datasets.base import Dataset
-from graftrec.errors import DataError
+from graftrec.data.sources import table_reader
+from graftrec.utils.errors import DataError
 
 
 class Folder(Dataset):
@@ -48,7 +48,7 @@ class Folder(Dataset):
         Raises:
             DataError: it is not there, or damaged. UserError: it lacks a column.
         """
-        return readers.read(self.path(file), list(columns), list(lists)).frame
+        return table_reader.read(self.path(file), list(columns), list(lists)).frame
 
 
 def days(seconds: str) -> pl.Expr:

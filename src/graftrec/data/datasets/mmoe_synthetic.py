@@ -7,9 +7,9 @@ import numpy.typing as npt
 import polars as pl
 
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.encode import Builder, Shape
-from graftrec.data.seeds import derived
-from graftrec.data.table import Column, Interactions
+from graftrec.data.tables.builder import Builder, Shape
+from graftrec.data.tables.interactions import Column, Interactions
+from graftrec.utils.seeds import derived
 
 Array = npt.NDArray[np.float64]
 

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from graftrec.data import readers
 from graftrec.data.datasets.folder import Folder, at_least, days, year_of
-from graftrec.data.encode import interactions
-from graftrec.data.table import Column, Interactions
+from graftrec.data.sources import table_reader
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Column, Interactions
 
 Official = Literal["", "metahin", "fold5"]
 Extra = Literal["director", "actors", "plot"]
@@ -70,7 +70,7 @@ class MovieLens(Folder):
         self.size, self.positive, self.official, self.extras = size, positive, official, tuple(extras)
 
     def read(self) -> Interactions:
-        there = readers.columns(self.path("ratings.parquet"))
+        there = table_reader.columns(self.path("ratings.parquet"))
         named = ["user_id", "movie_id", "rating", *(["timestamp"] if "timestamp" in there else [])]
         split = {"": [], "metahin": ["metahin_split"], "fold5": ["fold5"]}[self.official]
         ratings = self.frame("ratings.parquet", [*named, *split])

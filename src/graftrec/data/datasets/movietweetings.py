@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from graftrec.data.datasets.folder import Folder, at_least, days, year_of
-from graftrec.data.encode import interactions
-from graftrec.data.table import Column, Interactions
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Column, Interactions
 
 
 class MovieTweetings(Folder):

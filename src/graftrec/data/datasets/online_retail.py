@@ -7,9 +7,9 @@ from typing import Literal
 import polars as pl
 
 from graftrec.data.datasets.folder import Folder
-from graftrec.data.encode import interactions
-from graftrec.data.table import DAY, Column, Interactions
-from graftrec.errors import DataError
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import DAY, Column, Interactions
+from graftrec.utils.errors import DataError
 
 Years = Literal["2009-2010", "2010-2011", "both"]
 FILES = {

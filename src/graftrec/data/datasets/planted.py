@@ -7,9 +7,9 @@ import numpy.typing as npt
 import polars as pl
 
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.encode import interactions
-from graftrec.data.seeds import derived
-from graftrec.data.table import Interactions
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Interactions
+from graftrec.utils.seeds import derived
 
 Array = npt.NDArray[np.float64]
 PARTS = ("target", "help", "noise", "hurt")

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import polars as pl
 
 from graftrec.data.datasets.folder import Folder
-from graftrec.data.encode import interactions
-from graftrec.data.table import Column, Interactions
+from graftrec.data.tables.builder import interactions
+from graftrec.data.tables.interactions import Column, Interactions
 
 Name = Literal["Beauty", "Sports_and_Outdoors", "Toys_and_Games", "Yelp", "LastFM"]
 

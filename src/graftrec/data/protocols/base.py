@@ -12,24 +12,24 @@ import numpy as np
 import polars
 import pytorch_lightning as pl
 
-from graftrec.data.card import card
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.domains import Domain, domains_of
-from graftrec.data.encode import blocks
-from graftrec.data.fitted import AT_ONCE
-from graftrec.data.loader import EvaluationLoader, Mixing, TrainLoader
-from graftrec.data.prepare import RANKED, Prepared
-from graftrec.data.sampling import Candidates, History
+from graftrec.data.features.train_statistics import AT_ONCE
+from graftrec.data.protocols.data_card import card
+from graftrec.data.protocols.preparation import RANKED, Prepared
+from graftrec.data.schema import Schema, Table
 from graftrec.data.splits.base import Parts, Split, fingerprint
-from graftrec.data.splits.by_time import ByTime
+from graftrec.data.splits.temporal import ByTime
 from graftrec.data.streams.base import StreamData
 from graftrec.data.streams.baskets import SAMPLE
+from graftrec.data.streams.loader import EvaluationLoader, Mixing, TrainLoader
+from graftrec.data.streams.sampling_config import Candidates, History
 from graftrec.data.streams.sequences import SequenceRows
-from graftrec.data.table import Interactions, Ints, distinct
-from graftrec.data.vocab import Vocabulary
-from graftrec.errors import DataError, UserError
-from graftrec.machine import memory
-from graftrec.schema import Schema, Table
+from graftrec.data.tables.builder import blocks
+from graftrec.data.tables.domains import Domain, domains_of
+from graftrec.data.tables.interactions import Interactions, Ints, distinct
+from graftrec.data.tables.vocabulary import Vocabulary
+from graftrec.utils.errors import DataError, UserError
+from graftrec.utils.machine import memory
 
 A_CANDIDATE = 64  # bytes that one takes in a batch: ids, labels, keys to be looked up and cross columns
 LARGE = 3_000_000  # rows, from which on a run's card leaves out what takes seconds
@@ -147,7 +147,7 @@ class Protocol(pl.LightningDataModule, ABC):
 
     @property
     def full_card(self) -> dict[str, Any]:
-        """Everything that `graftrec.data.card` says, however long it takes."""
+        """Everything that `graftrec.data.protocols.data_card` says, however long it takes."""
         return {} if self._card is None else self._card(True)
 
     def users_of(self, stream: str) -> Vocabulary:

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.domains import KINDS, Domain
-from graftrec.data.loader import Mixing
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.long_short_term import need_columns
-from graftrec.data.sampling import Candidates, History
-from graftrec.data.seeds import derived, hashes, mixed, share
 from graftrec.data.splits.base import Parts, Split, in_order
-from graftrec.data.streams.lines import SUPPORT
-from graftrec.errors import UserError
+from graftrec.data.streams.events import SUPPORT
+from graftrec.data.streams.loader import Mixing
+from graftrec.data.streams.sampling_config import Candidates, History
+from graftrec.data.tables.domains import KINDS, Domain
+from graftrec.utils.errors import UserError
+from graftrec.utils.seeds import derived, hashes, mixed, share
 
 Phase = Literal["base", "warm_a", "warm_b", "warm_c"]
 Test = Literal["drawn", "split"]

@@ -8,15 +8,15 @@ from typing import Literal
 
 import polars
 
-from graftrec.data import readers, typed
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.domains import KINDS, Domain, linked_by, unlinked
-from graftrec.data.joins import joined, refuse_strangers
-from graftrec.data.loader import Mixing
 from graftrec.data.protocols.base import Protocol
-from graftrec.data.sampling import Candidates, History
+from graftrec.data.sources import table_reader, value_parsers
 from graftrec.data.splits.base import Parts, Split
-from graftrec.errors import UserError
+from graftrec.data.streams.loader import Mixing
+from graftrec.data.streams.sampling_config import Candidates, History
+from graftrec.data.tables.domains import KINDS, Domain, linked_by, unlinked
+from graftrec.data.tables.id_matching import joined, refuse_strangers
+from graftrec.utils.errors import UserError
 
 
 class CrossDomain(Protocol):
@@ -103,13 +103,13 @@ def linked(domains: Sequence[Domain], links: Mapping[str, Mapping[str, str]], al
 
 def _link(name: str, kind: str, path: str) -> polars.DataFrame:
     """The first two columns of a link table, ``own`` and ``other``, as text."""
-    there = readers.columns(path)
+    there = table_reader.columns(path)
     if len(there) < 2:
         raise UserError(f"protocol.links.{name}.{kind}: {path} has one column, two are needed: own id, the others' id")
-    raw = readers.read(path, there[:2])
+    raw = table_reader.read(path, there[:2])
     return polars.DataFrame(
         {
-            key: typed.words(raw, column).cast(polars.String)
+            key: value_parsers.words(raw, column).cast(polars.String)
             for key, column in zip(("own", "other"), there, strict=False)
         }
     )

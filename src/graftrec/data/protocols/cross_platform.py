@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.domains import KINDS, Domain
-from graftrec.data.loader import Mixing
 from graftrec.data.protocols.base import Protocol
 from graftrec.data.protocols.cross_domain import linked
-from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Split
-from graftrec.errors import UserError
+from graftrec.data.streams.loader import Mixing
+from graftrec.data.streams.sampling_config import Candidates, History
+from graftrec.data.tables.domains import KINDS, Domain
+from graftrec.utils.errors import UserError
 
 
 class CrossPlatform(Protocol):

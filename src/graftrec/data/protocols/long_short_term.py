@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from graftrec.data.datasets.base import Dataset
-from graftrec.data.domains import Domain
-from graftrec.data.loader import Mixing
 from graftrec.data.protocols.base import Protocol
-from graftrec.data.sampling import Candidates, History
 from graftrec.data.splits.base import Split
-from graftrec.errors import UserError
+from graftrec.data.streams.loader import Mixing
+from graftrec.data.streams.sampling_config import Candidates, History
+from graftrec.data.tables.domains import Domain
+from graftrec.utils.errors import UserError
 
 
 class LongShortTerm(Protocol):

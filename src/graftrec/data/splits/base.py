@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from graftrec.data.domains import Domain
-from graftrec.data.seeds import Hashes, derived, hashes, mixed, share
-from graftrec.errors import UserError
+from graftrec.data.tables.domains import Domain
+from graftrec.utils.errors import UserError
+from graftrec.utils.seeds import Hashes, derived, hashes, mixed, share
 
 AT_ONCE = 65_536  # rows of a wide matrix
 Part = npt.NDArray[np.int8]

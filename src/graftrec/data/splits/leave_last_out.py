@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graftrec.data.domains import KINDS, Domain
-from graftrec.data.entities import Entities
 from graftrec.data.splits.base import Parts, Split, events, in_order, need
+from graftrec.data.tables.domains import KINDS, Domain
+from graftrec.data.tables.entities import Entities
 
 
 class LeaveLastOut(Split):

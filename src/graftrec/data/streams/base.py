@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.data.seeds import generator
-from graftrec.schema import Edges, Stream
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Edges, Stream
+from graftrec.utils.seeds import generator
 
 Stage = Literal["val", "test"]
 EVERY = slice(None)

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.data.cross import Cross
-from graftrec.data.history import Histories
-from graftrec.data.negatives import Negatives
-from graftrec.data.past import PastCounts, moments_of
-from graftrec.data.sampling import Candidates, History
-from graftrec.data.seeds import generator as seeded
+from graftrec.data.batch import Batch
+from graftrec.data.features.cross_features import Cross
+from graftrec.data.features.history import Histories
+from graftrec.data.features.past_counts import PastCounts, moments_of
+from graftrec.data.schema import Edges, Feature, Label, Stream
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
-from graftrec.data.streams.lines import Lines
-from graftrec.data.streams.ranked import Catalogue
-from graftrec.data.table import distinct
-from graftrec.schema import Edges, Feature, Label, Stream
+from graftrec.data.streams.catalogue import Catalogue
+from graftrec.data.streams.events import Lines
+from graftrec.data.streams.negatives import Negatives
+from graftrec.data.streams.sampling_config import Candidates, History
+from graftrec.data.tables.interactions import distinct
+from graftrec.utils.seeds import generator as seeded
 
 SAMPLE = 1024  # rows that the scale of numbers is fitted on, each with all its candidates
 NUMBERS = ("lines", "lines_30", "days_since")

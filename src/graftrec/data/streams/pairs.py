@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.data.similarity import Pairs, co_purchase
+from graftrec.data.batch import Batch
+from graftrec.data.schema import Feature, Label, Stream
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
-from graftrec.schema import Feature, Label, Stream
+from graftrec.data.streams.co_purchase import Pairs, co_purchase
 
 TRAIN_SUPPORT, HELD_OUT_SUPPORT = 2, 5
 

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.data.encode import picked
-from graftrec.data.fitted import Fitted
-from graftrec.data.history import Histories
-from graftrec.data.sampling import History
-from graftrec.data.seeds import generator
+from graftrec.data.batch import Batch
+from graftrec.data.features.history import Histories
+from graftrec.data.features.train_statistics import Fitted
+from graftrec.data.schema import UNSEEN, Feature, Label, LabelKind, Stream
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
-from graftrec.data.table import Column, Interactions, Ints
-from graftrec.schema import UNSEEN, Feature, Label, LabelKind, Stream
+from graftrec.data.streams.sampling_config import History
+from graftrec.data.tables.builder import picked
+from graftrec.data.tables.interactions import Column, Interactions, Ints
+from graftrec.utils.seeds import generator
 
 EVALUATED_AT_ONCE = 8192
 

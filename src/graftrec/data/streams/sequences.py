@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from graftrec.batch import Batch
-from graftrec.data.history import Histories, by_key, milliseconds
-from graftrec.data.past import moments_of
-from graftrec.data.sampling import History
+from graftrec.data.batch import Batch
+from graftrec.data.features.history import Histories, by_key, milliseconds
+from graftrec.data.features.past_counts import moments_of
+from graftrec.data.schema import Edges, Feature, Label, Stream
 from graftrec.data.streams.base import EVERY, WHOLE, Part, Stage, StreamData
-from graftrec.data.streams.lines import Lines
-from graftrec.data.streams.ranked import Catalogue, beside_others
-from graftrec.errors import UserError
-from graftrec.schema import Edges, Feature, Label, Stream
+from graftrec.data.streams.catalogue import Catalogue, beside_others
+from graftrec.data.streams.events import Lines
+from graftrec.data.streams.sampling_config import History
+from graftrec.utils.errors import UserError
 
 POSITIONS = 102_400  # that are evaluated at once
 LAST = 0.1  # share of cloze rows of which only the last event is hidden, as in every evaluation

@@ -1,0 +1,1 @@
+"""What can I type? The verbs of the command line."""

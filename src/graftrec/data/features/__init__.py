@@ -1,0 +1,1 @@
+"""What is made of columns before they are fed: histories, counts, attributes, statistics."""

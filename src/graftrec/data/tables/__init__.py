@@ -1,0 +1,1 @@
+"""Interactions as numbers: vocabularies, entities, domains, filters, the cache."""

@@ -1,0 +1,1 @@
+"""Paired differences over users and seeds, their intervals, and verdicts."""

@@ -1,0 +1,1 @@
+"""The network: encoder, layers, trunks, heads and interactions."""

@@ -1,0 +1,1 @@
+"""What happens between a command and a finished folder."""

@@ -1,0 +1,1 @@
+"""``graftrec audit`` and ``transfer=auto``: what each source does for each target."""

@@ -1,0 +1,1 @@
+"""Many jobs of one command: Hydra's multirun, what became of each, and the best."""
