@@ -116,7 +116,7 @@ def test_logs_are_not_obeyed(tmp_path: Path) -> None:
 
 
 def test_everything_that_prints_goes_one_way() -> None:
-    """`graftrec.utils.terminal_text` says lines and `report.screen` draws tables; nothing else writes to a stream."""
+    """`graftrec.utils.terminal_text` says lines and `report.console` draws tables; nothing else writes to a stream."""
     found = []
     home = Path(graftrec.__file__).parent
     for path in sorted([*home.rglob("*.py"), *(home.parent / "hydra_plugins").rglob("*.py")]):

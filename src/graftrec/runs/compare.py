@@ -143,7 +143,7 @@ def runs_in(folders: Sequence[Path]) -> Iterator[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a run has finished there; what it says that it left and did not is missing, see `records.check`."""
+    """Whether a run has finished there; what it says that it left and did not is missing, see `record_files.check`."""
     if "users.parquet" in (status_of(folder).get("files") or ()):
         return True
     return all((folder / name).is_file() for name in ("users.parquet", "config.yaml", "metrics.json"))

@@ -1,7 +1,7 @@
 """Check a command's overrides before Hydra runs them, all at once.
 
 Each override is parsed by Hydra's own parser; group choices are checked against the folders of conf, keys against the
-composed tree and the constructors in it, then the tree itself (and each value of a sweep) by `config.problems_of_tree`.
+composed tree and the constructors in it, then the tree itself (and each value of a sweep) by `problems_of_tree`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def plain(value: object) -> str:
 
 
 def say(text: str) -> None:
-    """Say on stdout what a command found or did: all that is printed there and is no table of `report.screen`."""
+    """Say on stdout what a command found or did: all that is printed there and is no table of `report.console`."""
     print(shown(text).translate(OBEYED), flush=True)
 
 

@@ -64,7 +64,7 @@ def weight(raw: Raw, column: str) -> pl.Series:
 def words(raw: Raw, column: str, whole: bool | None = None) -> pl.Series:
     """Ids exactly as they stand: text stays text, integers stay integers; null where empty or longer than `LONGEST`.
 
-    Floats become integers if all of them are whole, else text; `readers.whole` says which of the two holds for a file.
+    Floats become integers if all of them are whole, else text; `table_reader.whole` says which holds for a file.
 
     Args:
         whole: whether all floats of the column are whole numbers; None: whether those of these rows are.

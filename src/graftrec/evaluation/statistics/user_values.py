@@ -76,7 +76,7 @@ def frame_of(units: Units, **constants: Any) -> pl.DataFrame:
 
 
 def write(frame: pl.DataFrame, path: Path) -> None:
-    """Write a frame of values as a whole, each page with a checksum that `records.table` looks at."""
+    """Write a frame of values as a whole, each page with a checksum that `record_files.table` looks at."""
     with whole(path) as draft:
         frame.write_parquet(draft, use_pyarrow=True, pyarrow_options={"write_page_checksum": True})
 
