@@ -17,7 +17,8 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }  # fmt: skip
 METHODS = {"sum": "mean", "mean": "sum", "max": "min", "min": "max", "clamp_min": "clamp_max", "clamp_max": "clamp_min",
            "sigmoid": "tanh", "any": "all", "all": "any", "no_grad": "enable_grad"}  # fmt: skip
-ALIKE = {"min", "max", "minimum", "maximum", "logaddexp", "allclose", "equal", "transpose", "swapaxes"}  # of arguments in any order
+ALIKE = {"min", "max", "minimum", "maximum", "logaddexp", "allclose", "equal"}  # of arguments in any order
+ALIKE |= {"transpose", "swapaxes"}
 STOPS = ("detach", "no_grad")
 SIGNS = (ast.USub, ast.Not, ast.Invert)
 

@@ -134,7 +134,7 @@ def test_a_rank_may_have_no_row_of_a_task(words: list[str], tmp_path: Path) -> N
     [
         ("train:3:raise@1", "rank 1 of 2: RuntimeError: GRAFTREC_FAULT=train:3:raise@1"),
         ("val:1:sigkill@0", "rank 0 of 2 was killed by SIGKILL"),
-        ("train:3:hang@1", "rank 1 of 2, at faults.py:"),
+        ("train:3:hang@1", "rank 1 of 2, at fault_injection.py:"),
     ],
 )
 def test_a_lost_rank_ends_the_run(

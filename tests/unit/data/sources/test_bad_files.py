@@ -198,7 +198,7 @@ CASES = [
         ("t.csv:2 ", "label: '2'", "t.csv:3 ", "t.csv:4 "),
     ),
     Case(22, "2 in Parquet", one(1, 2), "TASK-003", ("t.parquet, row 2 ", "x: '2'"), read=column(table_reader.binary)),
-    Case(23, "missing", "x,label\n1,1\n1,\n1,NaN\n", [1.0, None, None], read=column(table_reader.binary, "label")),
+    Case(23, "none", "x,label\n1,1\n1,\n1,NaN\n", gives=[1.0, None, None], read=column(table_reader.binary, "label")),
     Case(24, "inf", lines("a,1,0,1,1", "a,1,0,1,inf"), "DATA-002", ("t.csv:3 ", "price: 'inf' is no finite number")),
     Case(24, "1e308", lines("a,1,0,1,1", "a,1,0,1,-1e308"), "DATA-002", ("t.csv:3 ", "price: '-1e308'")),
     Case(
