@@ -107,8 +107,16 @@ def begin(folder: Path, verb: str, going_on: bool = False, folders: Sequence[str
     Args:
         going_on: keep it, where it is of the same settings.
         folders: of `FOLDERS`, those that this run fills.
+
+    Raises:
+        UserError: a folder where a file of the run has to be; nothing has been touched.
     """
     new = folder / NEXT
+    for name in (CONFIG, STATUS, MARKER):
+        if (folder / name).is_dir():
+            raise UserError(
+                f"{folder / name} is a folder where a run has a file; move it, or choose another hydra.run.dir"
+            )
     if not (going_on and (not is_waiting(folder) or _settings(new) == _settings(folder))):
         clear(folder)
     mark(folder, verb)

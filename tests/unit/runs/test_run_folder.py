@@ -119,6 +119,16 @@ def test_other_files_stay_beside_a_run(error: BaseException | None, code: int, f
             assert after == before
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "status.json"])
+def test_a_folder_in_a_files_place_is_named_and_nothing_is_touched(name: str, folder: Path, run: Run) -> None:
+    assert run() == 0
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    before = listed(folder)
+    assert run() == 2
+    assert listed(folder) == before
+
+
 def test_the_marker_comes_first(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
     whole = atomic_files.whole
