@@ -102,7 +102,7 @@ def plot(found: dict[str, np.ndarray], title: str) -> None:
         mean, low, high = interval(values)
         left.errorbar(at + 0.01 * place, mean, [mean - low, high - mean], fmt="o-", capsize=3, label=trunk)
     left.set(xlabel="cosine of the tasks' weights", ylabel="test MSE (noise: 0.01)", ylim=(0, None))
-    left.legend(loc="lower left")
+    figure.legend(loc="outside lower left", ncols=2)
     leads = found["shared_bottom"] - found["mmoe"]
     mean, low, high = interval(leads)
     right.plot(at, leads.T, color="0.85", linewidth=1)

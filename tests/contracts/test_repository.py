@@ -52,3 +52,12 @@ def test_no_key_is_committed() -> None:
 )
 def test_a_key_would_be_seen(text: str) -> None:
     assert KEYS.search(text)
+
+
+@pytest.mark.parametrize(("text", "least"), [("CONTRIBUTING.md", 10), ("SECURITY.md", 10), ("README.md", 2)])
+def test_places_that_readers_are_sent_to_are_there(text: str, least: int) -> None:
+    found = re.findall(r"`([\w./]+/[\w.]*\.(?:py|yaml))(?::\w+)?`", (ROOT / text).read_text())
+    named = {name for name in found if Path(name).stem not in ("mine", "NAME")}
+    assert len(named) >= least
+    homes = (ROOT, ROOT / "src", ROOT / "src/graftrec")
+    assert [name for name in sorted(named) if not any((home / name).is_file() for home in homes)] == []
